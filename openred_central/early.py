@@ -51,8 +51,8 @@ def _end_at_once(*_: object) -> None:
 
 
 def serves(arguments: Sequence[str]) -> bool:
-    """Return whether `arguments` start the server: `serve`, no command at all, or settings alone."""
-    if not arguments or arguments[0] == "serve":
+    """Return whether `arguments` start a server: `serve`, `worker`, no command at all, or settings alone."""
+    if not arguments or arguments[0] in ("serve", "worker"):
         return True
     return arguments[0].startswith("-") and arguments[0] not in _NOT_SERVING
 

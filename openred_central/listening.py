@@ -28,6 +28,10 @@ class StartError(Exception):
     """The server cannot start. The message is one line for the operator."""
 
 
+class PassingStartError(StartError):
+    """A later start may succeed, without a change of a setting or a file."""
+
+
 def listeners(
     host: str,
     port: int,

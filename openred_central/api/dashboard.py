@@ -14,7 +14,7 @@ from typing import NamedTuple
 from ..micro_engine.limits import LIST_MEMBERS_MAX
 from ..micro_engine.wire.messages import HTML_TYPE, Request, Response
 from . import status
-from .endpoint import CACHED, UNCHANGED, Endpoint, Reply
+from .endpoint import CACHED, UNCHANGED, Endpoint, Reply, Where
 from .service import Api
 from .wire.caching import StaticDocument
 
@@ -74,6 +74,7 @@ DASHBOARD = Endpoint(
     description="The dashboard for people: one page that needs no other server.",
     replies={200: Reply("The page.", {"type": "string"}, HTML_TYPE, CACHED), 304: UNCHANGED},
     caches=True,
+    where=Where.ANYWHERE,
 )
 
 

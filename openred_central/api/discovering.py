@@ -11,7 +11,7 @@ import orjson
 from ..directory.discovery import Query
 from ..directory.lifecycle import LIVE_STATES, State
 from ..micro_engine.wire.messages import Request, Response
-from .endpoint import LIMITED, Endpoint, Reply
+from .endpoint import LIMITED, Endpoint, Reply, Where
 from .service import Api
 from .wire import values
 from .wire.describing import descriptions
@@ -98,6 +98,7 @@ DISCOVER = Endpoint(
     problems=("rate_limited",),
     aliases=("/api/v3/nodes/discover",),
     limit="discover",
+    where=Where.ANYWHERE,
 )
 
 

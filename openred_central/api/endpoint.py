@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass, field
+from enum import Enum, auto
 from typing import Any, NamedTuple
 
 from ..micro_engine.router import Answer
@@ -15,10 +16,22 @@ from .wire.fields import Field, Schema
 # Names of the security schemes: the ways to prove that a request comes from a node.
 SIGNATURE, SESSION, CLAIM = "signature", "session", "claim"
 # Problems of an endpoint that asks for a proof.
-PROOF = ("proof_required", "forbidden", "node_not_found", "node_dead", "rate_limited", "no_leader")
+PROOF = ("proof_required", "forbidden", "node_not_found", "node_dead", "rate_limited")
 LIMITED = ("RateLimit-Policy", "RateLimit")
 CACHED = ("ETag", "Cache-Control")
 PENDING = "The change is accepted, and not on disk yet."
+
+
+class Where(Enum):
+    """The processes that answer, where several serve one directory (see `handing_on`).
+
+    LEADER: the leader alone. ANYWHERE: any process, unless the request bears a proof. SIGN_OF_LIFE: any
+    process, if it is the heartbeat of an active node that changes nothing.
+    """
+
+    LEADER = auto()
+    ANYWHERE = auto()
+    SIGN_OF_LIFE = auto()
 
 
 class Reply(NamedTuple):
@@ -47,7 +60,7 @@ class Endpoint:
     caller, None among them if a request without proof is possible. `headers` are further header fields of a
     request, with their meaning; `caches` says that the answer has an entity tag. `leads_to` names endpoints
     that take the node id of the answer. `aliases` are older paths; `limit` is the rate limit by address;
-    `prepare` is as in `Router.add`.
+    `prepare` is as in `Router.add`. `where` says who answers where there are several processes.
     """
 
     method: str
@@ -71,6 +84,7 @@ class Endpoint:
     aliases: tuple[str, ...] = ()
     limit: str | None = None
     prepare: Callable[[Api, Request], Answer | None] | None = None
+    where: Where = Where.LEADER
 
     @property
     def label(self) -> str:

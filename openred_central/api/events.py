@@ -9,7 +9,7 @@ import orjson
 from ..errors import CallerError
 from ..micro_engine.wire.messages import Request, StreamingResponse
 from ..wording import counted
-from .endpoint import Endpoint, Reply
+from .endpoint import Endpoint, Reply, Where
 from .feed.event_log import event_bytes
 from .service import Api
 from .wire.fields import Field, Fields, Wrong, takes
@@ -90,4 +90,5 @@ EVENTS = Endpoint(
     headers={"Last-Event-ID": "The id of the last event received; it takes precedence over the query."},
     replies={200: Reply("Events without end.", {"type": "string"}, EVENT_STREAM_TYPE)},
     problems=("too_many_subscribers",),
+    where=Where.ANYWHERE,
 )

@@ -16,7 +16,7 @@ from . import registering
 from .caller.addresses import check_addresses, is_observed
 from .caller.limiting import HeaderFields
 from .caller.proving import NOTHING, Means, Shown
-from .endpoint import CLAIM, LIMITED, PENDING, PROOF, SESSION, SIGNATURE, Endpoint, Reply
+from .endpoint import CLAIM, LIMITED, PENDING, PROOF, SESSION, SIGNATURE, Endpoint, Reply, Where
 from .fast_heartbeat import NOTED, prepare, reply
 from .service import Api, heartbeat_times
 from .wire import schemas, values
@@ -80,6 +80,7 @@ HEARTBEAT = Endpoint(
     problems=(*PROOF, "directory_full"),
     proofs=(None, SIGNATURE, SESSION, CLAIM),
     prepare=prepare,
+    where=Where.SIGN_OF_LIFE,
 )
 
 

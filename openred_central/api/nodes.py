@@ -8,7 +8,7 @@ import orjson
 
 from ..directory.state.node import DISCOVERABLE
 from ..micro_engine.wire.messages import Request, Response
-from .endpoint import CLAIM, LIMITED, PENDING, PROOF, SIGNATURE, Endpoint, Reply
+from .endpoint import CLAIM, LIMITED, PENDING, PROOF, SIGNATURE, Endpoint, Reply, Where
 from .service import Api
 from .wire import values
 from .wire.describing import descriptions, explain
@@ -62,6 +62,7 @@ GET_NODE = Endpoint(
     problems=("node_not_found", "rate_limited"),
     proofs=(None, SIGNATURE, CLAIM),
     limit="discover",
+    where=Where.ANYWHERE,
 )
 
 
@@ -151,4 +152,5 @@ LOOKUP = Endpoint(
     body=(NODE_IDS,),
     replies={200: Reply("The nodes found, and the ids of the missing ones.", FOUND)},
     limit="discover",
+    where=Where.ANYWHERE,
 )

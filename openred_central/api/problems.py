@@ -44,6 +44,8 @@ PROBLEMS = {
     "directory_full": Problem(503, "new nodes and longer records are refused; known nodes are served"),
     "store_unavailable": Problem(503, "the store cannot be written, so the change would not be durable"),
     "no_leader": Problem(503, "no process that may change records can be reached; see `Retry-After`"),
+    "outcome_unknown": Problem(503, "the leader took the request and gave no answer; look at the node first"),
+    "behind": Problem(503, "the change that `OpenRed-Seq` names is not known here yet; see `Retry-After`"),
     "tokens_unavailable": Problem(503, "nothing can be signed now; see `Retry-After`"),
     "too_many_subscribers": Problem(503, "the limit of event subscribers is reached; see `Retry-After`"),
     "too_many_connections": Problem(
@@ -65,6 +67,8 @@ ALWAYS = (
     *("bad_request", "request_timeout", "content_too_large", "uri_too_long", "expectation_failed"),
     *("misdirected_request", "header_fields_too_large", "internal_error", "not_implemented"),
     *("too_many_connections", "http_version_not_supported"),
+    # Where several processes serve.
+    *("no_leader", "outcome_unknown", "behind"),
 )
 # Further errors of any request with a JSON body.
 WITH_A_BODY = ("bad_json", "unsupported_media_type")

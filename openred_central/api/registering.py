@@ -151,7 +151,7 @@ REGISTER = Endpoint(
     },
     problems=(
         *("invalid_key", "proof_required", "forbidden", "node_id_taken", "rate_limited"),
-        *("directory_full", "no_leader"),
+        "directory_full",
     ),
     proofs=(None, SIGNATURE, CLAIM),
     leads_to=("heartbeat", "getNode", "deleteNode", "changeKey"),

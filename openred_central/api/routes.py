@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -26,12 +27,17 @@ ENDPOINTS: tuple[Endpoint, ...] = (
 NAMES = tuple(endpoint.label for endpoint in ENDPOINTS)
 
 
-def install(engine: Engine, api: Api) -> None:
-    """Let `engine` serve every endpoint."""
+# Takes an endpoint and its handler, and returns the handler that serves it.
+Wrap = Callable[[Endpoint, Handler], Handler]
+
+
+def install(engine: Engine, api: Api, wrap: Wrap = lambda _, handler: handler) -> None:
+    """Let `engine` serve every endpoint, each by what `wrap` makes of its handler."""
     for endpoint in ENDPOINTS:
         handler: Handler = partial(endpoint.handler, api)
         if endpoint.limit is not None:
             handler = api.limits.limited(endpoint.limit, handler)
+        handler = wrap(endpoint, handler)
         options: dict[str, Any] = {}
         if endpoint.body:
             options |= {"body": "json", "body_bytes_max": RECORD_BYTES_MAX}

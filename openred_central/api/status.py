@@ -16,7 +16,7 @@ from ..security.directory_keys.suites import SUITES
 from ..storage.store import StoreState
 from ..wording import rfc3339
 from .discovering import RESULTS_DEFAULT
-from .endpoint import CACHED, UNCHANGED, Endpoint, Reply
+from .endpoint import CACHED, UNCHANGED, Endpoint, Reply, Where
 from .service import Api
 from .wire import values
 from .wire.fields import only, or_null
@@ -213,6 +213,7 @@ LIVE = Endpoint(
     summary="Check that the process is up",
     description="Liveness probe: restart the server if this fails.",
     replies={200: Reply("The process is up.", thing("Live", {"status": only("ok")}))},
+    where=Where.ANYWHERE,
 )
 
 
@@ -237,6 +238,7 @@ READY = Endpoint(
         200: Reply("The server is ready.", READINESS),
         503: Reply("The server is stopping, or its store takes no changes.", READINESS),
     },
+    where=Where.ANYWHERE,
 )
 HEALTH = replace(
     READY,
@@ -262,6 +264,7 @@ OPENAPI = Endpoint(
     description="OpenAPI 3.1, for programs.",
     replies={200: Reply("The description.", {"type": "object"}, headers=CACHED), 304: UNCHANGED},
     caches=True,
+    where=Where.ANYWHERE,
 )
 
 
@@ -279,6 +282,7 @@ REFERENCE = Endpoint(
     description="This description for people: one page that needs no other server.",
     replies={200: Reply("The page.", {"type": "string"}, HTML_TYPE, CACHED), 304: UNCHANGED},
     caches=True,
+    where=Where.ANYWHERE,
 )
 
 

@@ -145,7 +145,7 @@ VERIFY = Endpoint(
     body=(TOKEN, TOKEN_A, TOKEN_B),
     rules={"anyOf": [{"required": ["token"]}, {"required": ["token_a", "token_b"]}]},
     replies={200: Reply("Whether the tokens are valid, and if not, why.", VERIFIED)},
-    problems=("rate_limited", "tokens_unavailable", "no_leader"),
+    problems=("rate_limited", "tokens_unavailable"),
 )
 
 

@@ -29,6 +29,8 @@ MODULES: Final = {
         "completion",
     )
 }
+# The server starts it, and no person does: the help does not list it.
+HIDDEN: Final = {"worker": "worker"}
 EXAMPLES = """\
 examples:
   openred-central                                  start on 127.0.0.1:8000, data in data/openred.db
@@ -52,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command in `arguments` (default: those of the process) and return its exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     # Without a command, with or without settings, the server starts.
-    if serves(given) and given[:1] != ["serve"]:
+    if serves(given) and given[:1] not in (["serve"], ["worker"]):
         given.insert(0, "serve")
 
     def run() -> int:
@@ -66,13 +68,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
             complain(str(error))
             return ExitCode.FAILED
 
-    return guarded(run, complain, serving=given[0] == "serve" and not {"-h", "--help"} & {*given})
+    return guarded(run, complain, serving=given[0] in ("serve", "worker") and not {"-h", "--help"} & {*given})
 
 
 def commands(names: Iterable[str] = MODULES) -> dict[str, Command]:
     """Return the commands of these names."""
     with paused():
-        return {name: importlib.import_module(f".{MODULES[name]}", __package__).COMMAND for name in names}
+        return {
+            name: importlib.import_module(f".{(MODULES | HIDDEN)[name]}", __package__).COMMAND
+            for name in names
+        }
 
 
 def make_parser(known: Iterable[Command]) -> argparse.ArgumentParser:
@@ -119,7 +124,7 @@ def guard_key_ids(words: Sequence[str]) -> list[str]:
 
 
 def _run(given: Sequence[str]) -> int:
-    known = commands([given[0]] if given[0] in MODULES else MODULES)
+    known = commands([given[0]] if given[0] in MODULES | HIDDEN else MODULES)
     parser = make_parser(known.values())
     with checked_output():
         options, unknown = parser.parse_known_args(guard_key_ids(given))

@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import argparse
+import importlib
+from functools import partial
 
 from ..server import server
-from .command import Command, argument, configuration_of
+from .command import Command, argument, configuration_of, settings_in
 from .console import Console
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Run the server until a signal ends it."""
-    return server.serve(configuration_of(options, console), begin_anew=options.begin_anew)
+    configuration = configuration_of(options, console)
+    if configuration.workers == 1:
+        return server.serve(configuration, begin_anew=options.begin_anew)
+    # A server of one process does not wait for these imports.
+    crew = importlib.import_module("..server.crew", __package__)
+    return server.serve(
+        configuration,
+        begin_anew=options.begin_anew,
+        make_front=partial(crew.Crew, flags=settings_in(options)),
+    )
 
 
 COMMAND = Command(

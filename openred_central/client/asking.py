@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 from functools import partial
@@ -24,6 +25,12 @@ _AFTER_SECOND_S = 0.02
 _NOT_MODIFIED = 304
 _WRONG_TIME = ("signature_expired", "signature_early")
 _WRONG_SESSION = ("session_expired", "session_revoked", "session_syntax", "bad_session")
+
+# The number of the last change that an answer told, with the name of the run that counts: a directory of
+# several processes waits with the answer to a request until it knows that change.
+_SEQ = "OpenRed-Seq"
+_SEQ_FIELD = _SEQ.lower()
+_SEQ_TEXT = re.compile(r"([0-9a-f]{1,32})-([0-9]{1,15})")
 
 # Authority, path without query, and body → the headers that prove a request.
 Prove = Callable[[str, str, bytes], Headers]
@@ -51,6 +58,7 @@ class Asker:
         self._identity = identity
         self._sleep = sleep
         self._wait_s_max = wait_s_max
+        self._seq = ""
 
     async def ask(
         self,
@@ -96,6 +104,7 @@ class Asker:
         waited_s = 0.0
         while True:
             answer = await self._connections.ask(build, repeatable=repeatable)
+            self._seq = later_seq(self._seq, answer.headers.get(_SEQ_FIELD, ""))
             if answer.status < 300 or answer.status == _NOT_MODIFIED:
                 return answer
             refused = problem(answer, self._identity.now_s())
@@ -138,6 +147,8 @@ class Asker:
             ("Accept", "application/json"),
             *prove(address.signed_authority, target.partition("?")[0], body),
         ]
+        if self._seq:
+            headers.append((_SEQ, self._seq))
         if body:
             headers.append(("Content-Type", "application/json"))
         if body or method != "GET":
@@ -147,6 +158,14 @@ class Asker:
             return f"{method} {target} HTTP/1.1\r\n{head}\r\n".encode("ascii") + body
         except UnicodeEncodeError as error:
             raise ClientError(f"the claim has characters that a header cannot have: {error.reason}") from None
+
+
+def later_seq(known: str, told: str) -> str:
+    """Return the later number of a change; `told` counts if it is of another run than the `known` one."""
+    now, before = _SEQ_TEXT.fullmatch(told), _SEQ_TEXT.fullmatch(known)
+    if now is None or (before is not None and before[1] == now[1] and int(before[2]) >= int(now[2])):
+        return known
+    return told
 
 
 def _time_of(refused: ProblemError) -> float | None:

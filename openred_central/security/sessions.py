@@ -68,7 +68,7 @@ class Sessions:
     def __init__(self, key: bytes) -> None:
         if len(key) != SESSION_KEY_BYTES:
             raise ValueError(f"the session key has {len(key)} bytes, allowed are exactly {SESSION_KEY_BYTES}")
-        self._key = key
+        self.key = key
 
     def mint(self, node_id: str, key_id: str, now_s: float, signed_s: float, generation: int) -> str:
         """Return a session for the node `node_id` with the key `key_id`, which has signed at `signed_s`.
@@ -123,7 +123,7 @@ class Sessions:
         """Return the MAC over node, key, and a session without its MAC."""
         # Key and session have no space, so no three other texts give these bytes.
         content = f"{node_id} {key_id} {stated}".encode()
-        return base64url(hashlib.blake2b(content, digest_size=_MAC_BYTES, key=self._key).digest())
+        return base64url(hashlib.blake2b(content, digest_size=_MAC_BYTES, key=self.key).digest())
 
 
 class Claims:

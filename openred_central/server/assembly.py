@@ -28,14 +28,15 @@ from ..api.service import Api, Moments
 from ..api.wire.caching import Once
 from ..clock import AttendedTime, Clock
 from ..directory.directory import Directory
+from ..directory.state.changes import Batch
 from ..limits.origins import Origins
 from ..listening import Certificate, listeners
 from ..logs import AccessLog
 from ..micro_engine.engine import Engine
 from ..micro_engine.limits import EngineLimits
+from ..micro_engine.places import Places
 from ..micro_engine.wire.messages import Request
 from ..reporting.figures import Parts, performance
-from ..reporting.traffic import read_served
 from ..security.authority import Authorities
 from ..security.replay import ReplayRings
 from ..security.sessions import CLAIM_KEY, CLAIM_KEY_BYTES, SESSION_KEY_BYTES, Claims, Sessions
@@ -51,6 +52,7 @@ from ..tasks.prober import Prober, probe_refusal
 from ..tasks.saver import RevocationSaver, Saver
 from ..tasks.scheduler import Scheduler, log_darkness, log_transitions
 from ..tasks.snapshotter import Snapshotter
+from .front import Front
 from .operators import Operators
 
 log = logging.getLogger("openred.server")
@@ -76,15 +78,16 @@ class Assembly(NamedTuple):
     entropy: Callable[[int], bytes]
     started_s: float
 
+    def directory(self) -> Directory:
+        """Return an empty directory."""
+        configuration = self.configuration
+        return Directory(
+            configuration.directory(), configuration.lifecycle(), configuration.mass_silence(), self.random
+        )
+
     def load(self, store: Store) -> tuple[Directory, AttendedTime]:
         """Load the directory and its attended time from `store`. Raises `StoreError`."""
-        configuration = self.configuration
-        directory = Directory(
-            configuration.directory(),
-            configuration.lifecycle(),
-            configuration.mass_silence(),
-            self.random,
-        )
+        configuration, directory = self.configuration, self.directory()
         attended = load(directory, store, self.clock, tick_s=configuration.tick_s)
         lowered = directory.nodes.lowered_patience()
         if lowered is not None:
@@ -97,9 +100,17 @@ class Assembly(NamedTuple):
             )
         return directory, attended
 
-    def saver(self, directory: Directory, attended: AttendedTime, store: Store, writer: Executor) -> Saver:
+    def saver(
+        self,
+        directory: Directory,
+        attended: AttendedTime,
+        store: Store,
+        writer: Executor,
+        on_committed: Callable[[Batch], None] | None,
+    ) -> Saver:
         """Return the task that saves changes of `directory` in `store`, with the thread of `writer`."""
-        return Saver(directory.saving, store, writer, attended.now, self.configuration.saver())
+        options = self.configuration.saver()
+        return Saver(directory.saving, store, writer, attended.now, options, on_committed)
 
     def revocation_saver(self, store: Store, writer: Executor) -> RevocationSaver:
         """Return the part that saves revocations. Restore those in `store`, and log damaged ones."""
@@ -131,6 +142,7 @@ class Assembly(NamedTuple):
 
     def parts(
         self,
+        front: Front,
         directory: Directory,
         attended: AttendedTime,
         saver: Saver,
@@ -141,7 +153,7 @@ class Assembly(NamedTuple):
         run: bytes,
         certificate: Certificate | None,
     ) -> Parts:
-        """Make engine, scheduler and snapshotter, and return all parts that have figures.
+        """Make scheduler and snapshotter, and return all parts that have figures.
 
         `run` is as in `Run`.
         """
@@ -154,12 +166,12 @@ class Assembly(NamedTuple):
             tick_s=self.configuration.tick_s,
             store_reachable=lambda: not saver.failing,
             submit_probe=prober.submit,
+            horizon_s=front.horizon_s,
         )
-        engine = self._engine()
         return Parts(
             clock=self.clock,
             started_s=self.started_s,
-            engine=engine,
+            engine=front.engine,
             directory=directory,
             attended=attended,
             saver=saver,
@@ -168,13 +180,14 @@ class Assembly(NamedTuple):
             restored=restored,
             store=store,
             run=run,
-            served=partial(read_served, engine),
+            served=front.served,
             certificate=certificate,
         )
 
     def api(
         self,
         parts: Parts,
+        front: Front,
         broadcast: Broadcast,
         store: Store,
         revocation_saver: RevocationSaver,
@@ -183,7 +196,7 @@ class Assembly(NamedTuple):
         time_s: Callable[[], float],
     ) -> Api:
         """Return what the endpoints need; `time_s` is as in `Moments`."""
-        limits = Limits(self.configuration.limits(), self.clock.monotonic_s, parts.directory.nodes.registry)
+        limits = Limits(front.limits, self.clock.monotonic_s, parts.directory.nodes.registry)
         return Api(
             directory=parts.directory,
             prover=self._prover(parts.directory, limits, store),
@@ -224,7 +237,7 @@ class Assembly(NamedTuple):
             self.entropy,
             limits=configuration.engine(),
             clock=self.clock,
-            new_request_id=self._new_request_id,
+            new_request_id=self.new_request_id,
         )
 
     def listeners(self) -> list[socket.socket]:
@@ -239,19 +252,24 @@ class Assembly(NamedTuple):
             process_id=os.getpid(),
         )
 
-    def _engine(self) -> Engine:
-        """Return the engine, with an access log if the settings turn it on."""
-        share, new_request_id = self.configuration.access_log, self._new_request_id
+    def engine(self) -> Engine:
+        """Return the engine of a server of one process."""
+        return self.public_engine(self.configuration.engine(), self.configuration.probes_max)
+
+    def public_engine(self, limits: EngineLimits, probes_max: int, places: Places | None = None) -> Engine:
+        """Return an engine, with an access log if the settings turn it on."""
+        share, new_request_id = self.configuration.access_log, self.new_request_id
         return Engine(
-            limits=make_room(self.configuration.engine(), self.configuration.probes_max),
+            limits=make_room(limits, probes_max),
             clock=self.clock,
             new_request_id=new_request_id,
-            observer=AccessLog(share, self.random, new_request_id, self._client()) if share else None,
+            observer=AccessLog(share, self.random, new_request_id, self.client()) if share else None,
             fast_path=self.configuration.fast_path,
+            places=places,
         )
 
-    def _client(self) -> Callable[[Request], str]:
-        """Return the function that finds the client address of a request, for the log."""
+    def client(self) -> Callable[[Request], str]:
+        """Return the function that finds the client address of a request."""
         options = self.configuration.limits()
         origins = Origins(options.trusted_proxies, header=options.forwarded_header)
         return lambda request: origins.of(request.peer, request.headers.get).address
@@ -297,7 +315,7 @@ class Assembly(NamedTuple):
         store.save_secret(CLAIM_KEY, key)
         return key
 
-    def _new_request_id(self) -> str:
+    def new_request_id(self) -> str:
         """Return an id for a request without one."""
         return self.entropy(REQUEST_ID_BYTES).hex()
 

@@ -11,7 +11,7 @@ import signal
 import sqlite3
 import ssl
 import sys
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Final, NamedTuple
@@ -20,17 +20,14 @@ import uvloop
 
 from ..api.feed.broadcast import Broadcast
 from ..api.feed.event_log import EventFeed, EventLog
-from ..api.routes import install
 from ..api.service import Api
 from ..clock import AttendedTime, SystemClock
 from ..directory.directory import Directory
 from ..exit_codes import ExitCode
-from ..listening import Certificate, StartError, certificate_of
+from ..listening import PassingStartError, StartError, certificate_of
 from ..logs import configure
-from ..micro_engine.engine import Engine
 from ..reporting.figures import LiveFigures, Parts
 from ..reporting.metrics import metrics_text
-from ..reporting.traffic import read_traffic
 from ..settings.config import SETTINGS, Configuration
 from ..storage.copies.restoring import Restored, open_or_restore
 from ..storage.copies.runs import RUN_BYTES, begin_run
@@ -43,21 +40,14 @@ from ..tasks.periodic import Supervisor
 from ..tasks.saver import RevocationSaver, Saver
 from ..tasks.stall_meter import StallMeter
 from ..wording import counted
+from .alone import Alone
 from .assembly import Assembly, log_unserved
+from .front import Front, Work
 from .operators import Operators, make_desk
+from .signals import ignore_signals, on_signal, renew
 from .vault import Vault, open_vault
 
 log = logging.getLogger("openred.server")
-
-# Signals that stop the server in good order, also those of the keyboard, of a limit of processor time, and of
-# a failing power supply.
-STOPPING = tuple(
-    getattr(signal, name)
-    for name in ("SIGTERM", "SIGINT", "SIGQUIT", "SIGXCPU", "SIGPWR")
-    if hasattr(signal, name)
-)
-# The name of a background task, and the task.
-Work = tuple[str, Callable[[], Awaitable[None]]]
 
 # Causes that may pass by themselves: a port or a database that another process still holds, an address that
 # comes up later, a full disk. Another start may succeed.
@@ -77,10 +67,16 @@ UNNAMED = (
 )
 
 
-def serve(configuration: Configuration, *, begin_anew: bool = False) -> int:
+def serve(
+    configuration: Configuration,
+    *,
+    begin_anew: bool = False,
+    make_front: Callable[[Assembly], Front] = Alone,
+) -> int:
     """Run the server until SIGTERM, SIGINT or another of `STOPPING`.
 
-    `begin_anew` makes an empty database if it is missing although there are snapshots of it.
+    `begin_anew` makes an empty database if it is missing although there are snapshots of it. `make_front`
+    makes what serves the public listeners.
 
     Return the exit code: `DONE`; `FAILED` if it could not save all changes, or if a later start may succeed;
     `CONFIG` if it cannot start until the operator fixes what the log names.
@@ -88,7 +84,7 @@ def serve(configuration: Configuration, *, begin_anew: bool = False) -> int:
     configure(configuration.log, configuration.log_level, sys.stderr, os.environ)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            saved = runner.run(Server(configuration, begin_anew=begin_anew).run())
+            saved = runner.run(Server(configuration, begin_anew=begin_anew, make_front=make_front).run())
     except (StartError, StoreError) as error:
         log.error("cannot start: %s", error)
         return exit_code(error)
@@ -116,7 +112,7 @@ def _passes(error: BaseException) -> bool:
     # TLS errors have numbers of their own.
     if isinstance(error, OSError) and not isinstance(error, ssl.SSLError):
         return error.errno in _PASSING_ERRORS
-    return isinstance(error, PassingError)
+    return isinstance(error, PassingError | PassingStartError)
 
 
 class End(NamedTuple):
@@ -129,7 +125,13 @@ class End(NamedTuple):
 class Server:
     """One server, from its start to its stop."""
 
-    def __init__(self, configuration: Configuration, *, begin_anew: bool = False) -> None:
+    def __init__(
+        self,
+        configuration: Configuration,
+        *,
+        begin_anew: bool = False,
+        make_front: Callable[[Assembly], Front] = Alone,
+    ) -> None:
         self._configuration = configuration
         self._begin_anew = begin_anew
         self._clock = SystemClock()
@@ -140,6 +142,7 @@ class Server:
             entropy=os.urandom,
             started_s=self._clock.monotonic_s(),
         )
+        self._front = make_front(self._assembly)
         self._stop = asyncio.Event()
         self._supervisor = Supervisor(self._clock)
         self._status: Callable[[], str] = lambda: "loading"
@@ -150,11 +153,11 @@ class Server:
 
         Raises `StartError` or `StoreError` if it cannot start.
         """
-        _on_signal(self._stop.set)
+        on_signal(self._stop.set)
         try:
             return await self._run()
         finally:
-            _ignore_signals()
+            ignore_signals()
 
     async def _run(self) -> bool:
         configuration = self._configuration
@@ -173,6 +176,7 @@ class Server:
         try:
             end = await self._serve(directory, attended, restored, store, writer, vault)
         finally:
+            self._front.close()
             vault.close()
             writer.shutdown(wait=end.writer_idle)
             if end.writer_idle:
@@ -190,42 +194,42 @@ class Server:
         vault: Vault,
     ) -> End:
         assembly, configuration = self._assembly, self._configuration
-        run = os.urandom(RUN_BYTES)
-        begin_run(store, run)
+        begin_run(store, run := os.urandom(RUN_BYTES))
         # Each run has another name, so that no subscriber resumes with an event of an earlier run.
         feed = EventFeed(EventLog(os.urandom(4).hex()), directory.nodes)
-        saver = assembly.saver(directory, attended, store, writer)
+        front = self._front
+        front.lead(directory, attended)
+        saver = assembly.saver(directory, attended, store, writer, front.on_committed)
         revocation_saver = assembly.revocation_saver(store, writer)
         self._status = partial(_status, directory, saver)
         prober = assembly.prober(directory, attended)
         certificate = certificate_of(configuration.tls_certificate, configuration.tls_key)
-        parts = assembly.parts(directory, attended, saver, prober, feed, restored, store, run, certificate)
+        parts = assembly.parts(
+            front, directory, attended, saver, prober, feed, restored, store, run, certificate
+        )
+        figures = LiveFigures(parts)
         broadcast = Broadcast(
-            feed, LiveFigures(parts), self._clock.wall_s, subscribers_max=configuration.events_subscribers_max
+            feed, figures, self._clock.wall_s, subscribers_max=configuration.events_subscribers_max
         )
-        engine, scheduler, snapshotter = parts.engine, parts.scheduler, parts.snapshotter
-        stalls = StallMeter(self._clock)
-        time_s = asyncio.get_running_loop().time
+        scheduler, stalls = parts.scheduler, StallMeter(self._clock)
         api = assembly.api(
-            parts, broadcast, store, revocation_saver, vault.keykeeper, self._stop.is_set, time_s
+            *(parts, front, broadcast, store, revocation_saver, vault.keykeeper),
+            *(self._stop.is_set, asyncio.get_running_loop().time),
         )
-        install(engine, api)
-        operators = await self._start_operators(api, parts, broadcast, stalls, vault)
-        context = certificate.context if certificate else None
-        addresses = await engine.start(assembly.listeners(), tls=context)
-        # SIGUSR1 ends a hold of mass silence.
-        _on_signal(lambda: directory.expiry.release_hold(attended.now()), [signal.SIGUSR1])
-        _on_signal(partial(_renew, certificate, engine), [signal.SIGHUP])
-        works: list[Work] = [("saver", saver.run), ("scheduler", scheduler.run), ("prober", prober.run)]
-        works += [("broadcast", broadcast.run), ("stall meter", stalls.run)]
-        works += [("notifier", self._notifier.run), ("keykeeper", vault.run)]
-        optional = {"snapshotter": snapshotter, "forecaster": assembly.forecaster(directory, attended)}
-        works += [(name, task.run) for name, task in optional.items() if task]
+        front.attach(api, feed, broadcast, stalls, figures)
+        operators = await self._start_operators(api, parts, broadcast, vault)
+        addresses = await front.start(certificate, self._stop)
+        on_signal(lambda: directory.expiry.release_hold(attended.now()), [signal.SIGUSR1])
+        on_signal(partial(renew, certificate, front.renew_tls), [signal.SIGHUP])
+        optional = {"snapshotter": parts.snapshotter, "forecaster": assembly.forecaster(directory, attended)}
+        works: list[Work] = [
+            *(("saver", saver.run), ("scheduler", scheduler.run), ("prober", prober.run)),
+            *(("broadcast", broadcast.run), ("stall meter", stalls.run), ("keykeeper", vault.run)),
+            *(("notifier", self._notifier.run), *front.works()),
+            *((name, task.run) for name, task in optional.items() if task),
+        ]
         tasks = [asyncio.create_task(self._supervisor.run(name, work)) for name, work in works]
-        log.info("ready: %d nodes from %s, listening on %s", len(directory), store.location, _list(addresses))
-        self._notifier.ready()
-        if not configuration.authority:
-            log.warning(UNNAMED, SETTINGS["authority"].variable)
+        self._announce(len(directory), store.location, addresses)
         try:
             await _until(self._stop, tasks)
         finally:
@@ -233,8 +237,8 @@ class Server:
             # ends that wait.
             log.info("stopping")
             self._notifier.ending()
-            listening: list[Engine | Operators] = [engine, operators] if operators else [engine]
-            _on_signal(partial(_hurry, listening))
+            listening: list[Front | Operators] = [front, operators] if operators else [front]
+            on_signal(partial(_hurry, listening))
             broadcast.stop()
             cut, *_ = await asyncio.gather(*(each.drain() for each in listening))
             stalls.stop()
@@ -251,8 +255,15 @@ class Server:
         log.info("stopped: %d nodes, %d connections were cut", len(directory), cut)
         return _end(saver, revocation_saver, vault)
 
+    def _announce(self, nodes: int, location: str, addresses: Sequence[str]) -> None:
+        """Tell operators and the service manager that the server is ready."""
+        log.info("ready: %d nodes from %s, listening on %s", nodes, location, _list(addresses))
+        self._notifier.ready()
+        if not self._configuration.authority:
+            log.warning(UNNAMED, SETTINGS["authority"].variable)
+
     async def _start_operators(
-        self, api: Api, parts: Parts, broadcast: Broadcast, stalls: StallMeter, vault: Vault
+        self, api: Api, parts: Parts, broadcast: Broadcast, vault: Vault
     ) -> Operators | None:
         """Start the operators' listeners, if the settings want any. Raises `StartError`."""
         operators = self._assembly.operators()
@@ -262,9 +273,10 @@ class Server:
             api,
             lambda: metrics_text(
                 parts,
-                read_traffic(parts.engine, broadcast, stalls, api.limits.refusals),
+                self._front.traffic(),
                 broadcast.log.last,
                 _failures(self._supervisor, vault),
+                self._front.workers,
             ),
             parts.snapshotter,
             vault.keykeeper,
@@ -296,48 +308,7 @@ def _close(store: Store) -> None:
         log.warning("no data is lost, but the next start has more to read: %s", error)
 
 
-def _on_signal(callback: Callable[[], object], numbers: Iterable[int] = STOPPING) -> None:
-    """Call `callback` in the event loop at each of these signals.
-
-    The loop's own handlers would let these signals kill the process for a moment when the loop closes. A
-    signal that repeats before the callback ran is ignored: a storm of signals must not fill the loop.
-    """
-    loop, waiting = asyncio.get_running_loop(), set[int]()
-
-    def call(number: int) -> None:
-        waiting.discard(number)
-        callback()
-
-    def received(number: int, _: object) -> None:
-        if number not in waiting:
-            waiting.add(number)
-            loop.call_soon_threadsafe(call, number)
-
-    for number in numbers:
-        signal.signal(number, received)
-
-
-def _ignore_signals() -> None:
-    """Ignore the signals that were handled: the loop is about to close."""
-    for number in (*STOPPING, signal.SIGHUP, signal.SIGUSR1):
-        signal.signal(number, signal.SIG_IGN)
-
-
-def _renew(certificate: Certificate | None, engine: Engine) -> None:
-    """Read the certificate and its key again, for new connections."""
-    if certificate is None:
-        log.info("SIGHUP has no effect: there is no certificate to read again")
-        return
-    try:
-        certificate.renew()
-    except StartError as error:
-        log.error("the former certificate stays in use: %s", error)
-        return
-    engine.renew_tls(certificate.context)
-    log.info("read the certificate and its key again")
-
-
-def _hurry(listening: Sequence[Engine | Operators]) -> None:
+def _hurry(listening: Sequence[Front | Operators]) -> None:
     for each in listening:
         each.hurry()
 

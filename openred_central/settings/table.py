@@ -10,7 +10,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from ..directory.lifecycle import DWELL_S_MAX
 from ..directory.patience import FACTOR_MAX
@@ -37,6 +37,8 @@ from .kinds import (
 )
 
 _ENGINE = EngineLimits()
+# More would share no machine of today.
+WORKERS_MAX: Final = 256
 
 
 def _dwell(default_s: float, meaning: str, *, minimum_s: float = 0.001) -> Any:
@@ -67,6 +69,9 @@ class Settings:
     )
     port: int = whole(8_000, 0, PORT_MAX, "Port to listen on; 0: any free port.")
     unix_socket: str = path("", "Path of a Unix socket to listen on as well.")
+    workers: int = whole(
+        1, 1, WORKERS_MAX, "Processes that serve; with more than 1, one more process leads them."
+    )
     tls_certificate: str = path("", "File with the certificate chain (PEM).")
     tls_key: str = path("", "File with the certificate's private key (PEM).")
     admin_host: str = text("127.0.0.1", "an address or a name", "Address to listen on for operators.")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from openred_central.client.asking import Asker, ask_for
+from openred_central.client.asking import Asker, ask_for, later_seq
 from openred_central.client.errors import (
     BadAnswer,
     ClientError,
@@ -215,3 +215,30 @@ async def test_a_request_has_what_it_needs_and_no_more() -> None:
     assert bare.headers.keys() == {"host", "user-agent", "accept", "content-length"}
     assert full.headers.keys() == {"host", "user-agent", "accept", "content-type", "content-length"}
     assert full.said == {"a": 1}
+
+
+@pytest.mark.parametrize(
+    ("known", "told", "later"),
+    [
+        ("", "ab-1", "ab-1"),
+        ("ab-1", "ab-2", "ab-2"),
+        ("ab-10", "ab-9", "ab-10"),
+        # A restart begins to count anew, under another name.
+        ("ab-10", "cd-1", "cd-1"),
+        ("ab-10", "", "ab-10"),
+        ("ab-10", "ab-11\r\nX: y", "ab-10"),
+        ("ab-10", "AB-11", "ab-10"),
+    ],
+)
+def test_the_later_change_counts(known: str, told: str, later: str) -> None:
+    assert later_seq(known, told) == later
+
+
+async def test_requests_name_the_last_change_that_an_answer_told() -> None:
+    told: list[dict[str, str]] = [{}, {"OpenRed-Seq": "ab-7"}, {}, {"OpenRed-Seq": "ab-6"}, {}]
+    case = Case(lambda _: (200, {}, told[len(case.server.asked) - 1]))
+    for _ in told:
+        await case.ask()
+    assert [asked.headers.get("openred-seq") for asked in case.server.asked] == [
+        *(None, None, "ab-7", "ab-7", "ab-7")
+    ]

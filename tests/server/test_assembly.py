@@ -16,6 +16,7 @@ from openred_central.api.routes import install
 from openred_central.api.service import Api
 from openred_central.reporting.figures import LiveFigures, Parts
 from openred_central.security.sessions import CLAIM_KEY
+from openred_central.server.alone import Alone
 from openred_central.server.assembly import UNSERVED_LOGGED_MAX, Assembly, descriptors_needed, log_unserved
 from openred_central.settings.config import Configuration
 from openred_central.storage.sqlite.sqlite import SqliteStore
@@ -37,15 +38,17 @@ class Assembled:
             started_s=0.0,
         )
         directory, attended = assembly.load(store)
-        saver = assembly.saver(directory, attended, store, writer)
+        front = Alone(assembly)
+        saver = assembly.saver(directory, attended, store, writer, None)
         feed = EventFeed(EventLog("run"), directory.nodes)
         prober = assembly.prober(directory, attended)
         self.parts: Parts = assembly.parts(
-            directory, attended, saver, prober, feed, None, store, b"run", None
+            front, directory, attended, saver, prober, feed, None, store, b"run", None
         )
         broadcast = Broadcast(feed, LiveFigures(self.parts), assembly.clock.wall_s, subscribers_max=1)
         self.api: Api = assembly.api(
             self.parts,
+            front,
             broadcast,
             store,
             assembly.revocation_saver(store, writer),

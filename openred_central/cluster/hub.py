@@ -1,0 +1,163 @@
+"""The owner's side of the links: load new workers, send them each commit, and take what they heard."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import orjson
+
+from ..clock import Now
+from ..directory.leading import Leading
+from ..directory.merging import Merger
+from ..directory.state.changes import Batch
+from ..storage import frames
+from .link import Kind, Link, LinkBroken, read_json
+from .signs import unpack_signs
+
+log = logging.getLogger("openred.workers")
+
+# Workers hear this often what time it is, and how the store does.
+TICK_S: Final = 0.5
+
+
+class Member:
+    """One worker, as the owner sees it.
+
+    `through_s`: all its signs of life up to that attended time are here; None until it serves. `heard_s` is
+    the monotonic time of its last message.
+    """
+
+    def __init__(self, number: int, link: Link, now: Now) -> None:
+        self.number = number
+        self.link = link
+        self.through_s: float | None = None
+        self.heard_s = now.monotonic_s
+        # How far it knows the log of events.
+        self.cursor: Any = None
+        self.ready = asyncio.Event()
+
+
+class Hub:
+    """All links of an owner.
+
+    `leading` makes frames; `merger` takes signs of life. `now` reads the time. `hello` returns what the
+    worker of a number needs to begin, `tick` what all of them hear twice a second, `news` what is new in the
+    log of events since a cursor (None at first), with the next cursor; all is plain data. `reported` takes
+    the figures of a worker.
+    """
+
+    def __init__(
+        self,
+        leading: Leading,
+        merger: Merger,
+        now: Callable[[], Now],
+        *,
+        hello: Callable[[int], Mapping[str, Any]],
+        tick: Callable[[], Mapping[str, Any]],
+        news: Callable[[Any], tuple[Mapping[str, Any], Any]],
+        reported: Callable[[int, Any], None],
+    ) -> None:
+        self._leading = leading
+        self._merger = merger
+        self._now = now
+        self._hello = hello
+        self._tick = tick
+        self._news = news
+        self._reported = reported
+        self.members: set[Member] = set()
+
+    def committed(self, batch: Batch) -> None:
+        """Send a batch that was just committed to all workers. `Saver.on_committed` calls this."""
+        self.send_all(Kind.FRAME, frames.pack(self._leading.frame(batch, self._now())))
+
+    def horizon_s(self) -> float:
+        """Return the attended time up to which all signs of life are here, wherever they were heard."""
+        delivered_s = (each.through_s for each in self.members if each.through_s is not None)
+        return min(delivered_s, default=self._now().attended_s)
+
+    async def serve(self, member: Member) -> None:
+        """Load the worker of `member`, and take its messages until its link ends."""
+        self.members.add(member)
+        try:
+            member.link.tell(Kind.HELLO, self._hello(member.number))
+            await self._load(member)
+            while True:
+                await self._take(member, *await member.link.receive())
+        except LinkBroken as error:
+            log.debug("the link to worker %d: %s", member.number, error)
+        finally:
+            self.members.discard(member)
+            member.link.abort()
+
+    async def run(self) -> None:
+        """Tell all workers the time, until cancelled."""
+        while True:
+            await asyncio.sleep(TICK_S)
+            self.tick()
+
+    def tick(self) -> None:
+        """Tell all workers the time, and what else is new."""
+        if not self.members:
+            return
+        self.send_all(Kind.TICK, orjson.dumps(self._tick()))
+        for member in list(self.members):
+            self._send_news(member)
+
+    def _send_news(self, member: Member) -> None:
+        news, cursor = self._news(member.cursor)
+        while cursor != member.cursor:
+            member.cursor = cursor
+            self._send(member, Kind.EVENTS, orjson.dumps(news))
+            news, cursor = self._news(cursor)
+
+    async def _load(self, member: Member) -> None:
+        """Send the whole directory, in slices; the frames of what changes meanwhile go in between."""
+        for part in self._leading.load():
+            member.link.send(Kind.LOAD, frames.pack_part(part))
+            # Requests have their turn, and what was sent leaves the queue.
+            await asyncio.sleep(0)
+            await member.link.drain()
+        member.link.send(Kind.LOADED)
+
+    async def _take(self, member: Member, kind: Kind, content: bytes) -> None:
+        """Take one message. Raise `LinkBroken` for one that no worker sends."""
+        member.heard_s = self._now().monotonic_s
+        if kind is Kind.SIGNS:
+            self._merge(member, content)
+        elif kind is Kind.FIGURES:
+            self._reported(member.number, read_json(kind, content))
+        elif kind is Kind.READY:
+            member.through_s = self._now().attended_s
+            member.ready.set()
+        elif kind is Kind.RESYNC:
+            await self._load(member)
+        else:
+            raise LinkBroken(f"worker {member.number} sent {kind.name}, which is for workers")
+
+    def _merge(self, member: Member, content: bytes) -> None:
+        try:
+            signs = unpack_signs(content)
+        except ValueError as error:
+            raise LinkBroken(f"worker {member.number} sent no signs of life: {error}") from error
+        now = self._now()
+        for run in signs.pages:
+            if self._merger.merge(run, signs.as_of, now) is None:
+                raise LinkBroken(f"worker {member.number} lags too far behind")
+        if signs.is_last and member.through_s is not None:
+            member.through_s = signs.through_s
+
+    def send_all(self, kind: Kind, content: bytes = b"") -> None:
+        """Send a message to all workers; one that cannot take it is cut off."""
+        for member in list(self.members):
+            self._send(member, kind, content)
+
+    def _send(self, member: Member, kind: Kind, content: bytes) -> None:
+        try:
+            member.link.send(kind, content)
+        except LinkBroken as error:
+            log.warning("worker %d is cut off: %s", member.number, error)
+            self.members.discard(member)
+            member.link.abort()

@@ -1,0 +1,118 @@
+"""The link between an owner and a worker: messages of a kind and bytes, in order, over one stream.
+
+A message is its length and kind, little-endian, and then its content. Both ends run the same program, so
+nothing is negotiated: whatever does not fit ends the link.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import struct
+from enum import IntEnum
+from typing import Any, Final
+
+import orjson
+
+from ..errors import InternalBug
+
+_HEAD: Final = struct.Struct("<IB")
+MESSAGE_BYTES_MAX: Final = 256 * 1024 * 1024
+# A reader that lags behind by more than this is cut off: it begins anew.
+QUEUE_BYTES_MAX: Final = 64 * 1024 * 1024
+
+
+class Kind(IntEnum):
+    """The kind of a message; JSON unless it says otherwise.
+
+    To a worker: HELLO has what it needs to begin; parts of a LOAD (bytes) bring the whole directory, LOADED
+    ends them; FRAME (bytes) is one commit; TICK comes twice a second, and EVENTS with what is new in the
+    log of events; RENEW: read the certificate again; STOP: drain and end.
+
+    To the owner: READY, once it serves; SIGNS (bytes), the signs of life that it heard; FIGURES, each second;
+    RESYNC: it cannot follow, and needs another LOAD.
+    """
+
+    HELLO = 1
+    LOAD = 2
+    LOADED = 3
+    FRAME = 4
+    TICK = 5
+    EVENTS = 6
+    RENEW = 7
+    STOP = 8
+    READY = 17
+    SIGNS = 18
+    FIGURES = 19
+    RESYNC = 20
+
+
+class LinkBroken(Exception):
+    """The link ended, or must end; the message is one line for the log."""
+
+
+class Link:
+    """One end of a link. `send` never waits; `receive` returns the next message."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    @classmethod
+    async def over(cls, end: socket.socket) -> Link:
+        """Return the link over one end of a connected pair of stream sockets."""
+        return cls(*await asyncio.open_unix_connection(sock=end))
+
+    def send(self, kind: Kind, content: bytes = b"") -> None:
+        """Send a message. Raise `LinkBroken` if the other end has ended or lags too far behind."""
+        transport = self._writer.transport
+        if transport.is_closing():
+            raise LinkBroken("the other end has ended")
+        if len(content) > MESSAGE_BYTES_MAX:
+            raise InternalBug(f"a message of {len(content)} bytes; {MESSAGE_BYTES_MAX} are allowed")
+        if transport.get_write_buffer_size() > QUEUE_BYTES_MAX:
+            transport.abort()
+            raise LinkBroken(f"the other end has not read {QUEUE_BYTES_MAX} bytes")
+        self._writer.writelines((_HEAD.pack(len(content), kind), content))
+
+    def tell(self, kind: Kind, document: Any) -> None:
+        """Send a message in JSON, as `send` does."""
+        self.send(kind, orjson.dumps(document))
+
+    async def drain(self) -> None:
+        """Wait until the other end has read nearly everything. Raise `LinkBroken`."""
+        try:
+            await self._writer.drain()
+        except OSError as error:
+            raise LinkBroken(f"the other end has ended: {error}") from error
+
+    async def receive(self) -> tuple[Kind, bytes]:
+        """Return the next message. Raise `LinkBroken` at the end of the link, or for what is no message."""
+        try:
+            length, kind = _HEAD.unpack(await self._reader.readexactly(_HEAD.size))
+            if length > MESSAGE_BYTES_MAX:
+                raise LinkBroken(f"a message of {length} bytes; {MESSAGE_BYTES_MAX} are allowed")
+            return Kind(kind), await self._reader.readexactly(length)
+        except (OSError, asyncio.IncompleteReadError) as error:
+            raise LinkBroken("the other end has ended") from error
+        except ValueError as error:
+            raise LinkBroken(f"a message of an unknown kind: {error}") from error
+
+    async def close(self) -> None:
+        """Send what waits, and end the link."""
+        self._writer.close()
+        with contextlib.suppress(OSError):
+            await self._writer.wait_closed()
+
+    def abort(self) -> None:
+        """End the link at once."""
+        self._writer.transport.abort()
+
+
+def read_json(kind: Kind, content: bytes) -> Any:
+    """Return the JSON of a message. Raise `LinkBroken` for anything else."""
+    try:
+        return orjson.loads(content)
+    except orjson.JSONDecodeError as error:
+        raise LinkBroken(f"{kind.name} is not JSON: {error}") from error

@@ -1,0 +1,191 @@
+"""A worker's side of the link: a copy of the directory that follows the owner, and what the worker heard."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from heapq import heappop, heappush
+from typing import Any, Final
+
+from ..clock import AttendedTime, Clock
+from ..collector import paused
+from ..directory.directory import Directory
+from ..directory.following import Differs, Following, Gap
+from ..histogram import Histogram
+from ..storage import frames
+from .link import Kind, Link, LinkBroken, read_json
+from .signs import pack_signs
+
+log = logging.getLogger("openred.workers")
+
+# So many runs of pages of signs of life are one message.
+RUNS_PER_MESSAGE: Final = 4
+# Without a word of the owner for so long, nothing is known of its store.
+TICKS_MISSED_S: Final = 3.0
+
+
+class Replica:
+    """The copy of the directory in a worker, at the end `link` of the link.
+
+    `ticked` takes what the owner tells twice a second, `events` the news of its log of events; `renew` reads
+    the certificate again.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        directory: Directory,
+        attended: AttendedTime,
+        clock: Clock,
+        *,
+        flush_s: float,
+        ticked: Callable[[dict[str, Any]], None],
+        events: Callable[[dict[str, Any]], None],
+        renew: Callable[[], None],
+    ) -> None:
+        self._link = link
+        self._attended = attended
+        self._clock = clock
+        self._flush_s = flush_s
+        self._ticked = ticked
+        self._events = events
+        self._renew = renew
+        self._following = Following(directory)
+        # Parts of a load under way, and frames that came meanwhile.
+        self._parts: list[Any] = []
+        self._frames: list[bytes] = []
+        self._is_loading, self._has_loaded = True, False
+        self._waiters: list[tuple[int, int, asyncio.Future[None]]] = []
+        self._asked = 0
+        self._tick_s = clock.monotonic_s()
+        # From the commit of a frame to the end of its application here.
+        self.lag = Histogram()
+        # The owner asked the worker to stop.
+        self.stopped = asyncio.Event()
+
+    @property
+    def seq(self) -> int:
+        """Number of the last commit that is here."""
+        return self._following.seq
+
+    @property
+    def is_current(self) -> bool:
+        """True while the replica follows, and the owner was heard lately."""
+        return not self._is_loading and self._clock.monotonic_s() - self._tick_s <= TICKS_MISSED_S
+
+    async def load(self) -> None:
+        """Take the first load and the frames since. Raise `LinkBroken`."""
+        while self._is_loading:
+            await self._take(*await self._link.receive())
+
+    async def run(self) -> None:
+        """Follow the owner until the link ends. Raise `LinkBroken` then."""
+        while True:
+            await self._take(*await self._link.receive())
+
+    async def deliver(self) -> None:
+        """Send what was heard, again and again, until cancelled. Raise `LinkBroken`."""
+        while True:
+            await asyncio.sleep(self._flush_s)
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Send the signs of life that came since the last flush. Raise `LinkBroken`."""
+        through_s, as_of = self._attended.now().attended_s, self._following.as_of
+        runs = self._following.heard()
+        for first in range(0, len(runs), RUNS_PER_MESSAGE):
+            some = runs[first : first + RUNS_PER_MESSAGE]
+            self._link.send(Kind.SIGNS, pack_signs(through_s, as_of, some, is_last=False))
+            await self._link.drain()
+        self._link.send(Kind.SIGNS, pack_signs(through_s, as_of, (), is_last=True))
+
+    def ready(self) -> None:
+        """Tell the owner that the worker serves."""
+        self._link.send(Kind.READY)
+
+    def report(self, figures: Any) -> None:
+        """Tell the owner the figures of this worker."""
+        self._link.tell(Kind.FIGURES, figures)
+
+    async def reached(self, seq: int, timeout_s: float) -> bool:
+        """Wait until the commit numbered `seq` is here. Return whether it is after `timeout_s`."""
+        if self.seq >= seq:
+            return True
+        future = asyncio.get_running_loop().create_future()
+        self._asked += 1
+        heappush(self._waiters, (seq, self._asked, future))
+        try:
+            async with asyncio.timeout(timeout_s):
+                await future
+        except TimeoutError:
+            return False
+        return True
+
+    @property
+    def waiting(self) -> int:
+        """Number of requests that wait for a commit."""
+        return len(self._waiters)
+
+    async def _take(self, kind: Kind, content: bytes) -> None:
+        if kind is Kind.FRAME:
+            await self._take_frame(content)
+        elif kind is Kind.TICK:
+            self._take_tick(read_json(kind, content))
+        elif kind is Kind.LOAD:
+            self._parts.append(self._unpacked(frames.unpack_part, content))
+        elif kind is Kind.LOADED:
+            await self._take_load()
+        elif kind is Kind.EVENTS:
+            self._events(read_json(kind, content))
+        elif kind is Kind.RENEW:
+            self._renew()
+        elif kind is Kind.STOP:
+            self.stopped.set()
+        else:
+            raise LinkBroken(f"the owner sent {kind.name}, which is for owners")
+
+    async def _take_frame(self, content: bytes) -> None:
+        if self._is_loading:
+            self._frames.append(content)
+            return
+        frame = self._unpacked(frames.unpack, content)
+        try:
+            for _ in self._following.apply(frame):
+                await asyncio.sleep(0)
+        except (Gap, Differs) as error:
+            log.error("this copy of the directory is read anew from the owner: %s", error)
+            self._is_loading = True
+            self._link.send(Kind.RESYNC)
+            return
+        self.lag.observe(max(0.0, self._clock.wall_s() - frame.at))
+        while self._waiters and self._waiters[0][0] <= self.seq:
+            *_, future = heappop(self._waiters)
+            if not future.done():
+                future.set_result(None)
+
+    async def _take_load(self) -> None:
+        """Load all parts that came, and apply the frames that came meanwhile."""
+        parts, self._parts = self._parts, []
+        if self._has_loaded:
+            for _ in self._following.resync(parts):
+                await asyncio.sleep(0)
+        else:
+            with paused():
+                self._following.load(parts)
+        self._is_loading, self._has_loaded = False, True
+        waiting, self._frames = self._frames, []
+        for content in waiting:
+            await self._take_frame(content)
+
+    def _take_tick(self, told: dict[str, Any]) -> None:
+        self._tick_s = self._clock.monotonic_s()
+        self._attended.follow(told["attended_s"], attending=told["attending"])
+        self._ticked(told)
+
+    @staticmethod
+    def _unpacked(unpack: Callable[[bytes], Any], content: bytes) -> Any:
+        try:
+            return unpack(content)
+        except frames.FrameError as error:
+            raise LinkBroken(f"the owner sent what cannot be read: {error}") from error

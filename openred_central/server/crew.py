@@ -1,0 +1,359 @@
+"""The workers of an owner: start them, keep their number, tell them what they need, and end them.
+
+A worker is a process of its own that serves the public listeners from a copy of the directory. The owner
+opens the listening sockets and passes them on, so that no connection that waits is lost with a worker.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import shutil
+import socket
+import ssl
+import sys
+import tempfile
+from asyncio.subprocess import DEVNULL, Process
+from collections import deque
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+from ..api.feed.broadcast import Broadcast
+from ..api.feed.event_log import BEGINNING, Cursor, EventFeed
+from ..api.handing_on import numbering
+from ..api.routes import install
+from ..api.service import Api
+from ..clock import AttendedTime
+from ..cluster.forwarding import OUTCOMES, PLACES
+from ..cluster.hub import Hub, Member
+from ..cluster.link import Kind, Link
+from ..directory.directory import Directory
+from ..directory.leading import Leading
+from ..directory.merging import Merger
+from ..directory.state.changes import Batch
+from ..limits.origins import UNIX, X_FORWARDED_FOR
+from ..listening import (
+    Certificate,
+    PassingStartError,
+    StartError,
+    WorkersListeners,
+    address_of,
+    listen_unix,
+    listeners_of_workers,
+)
+from ..micro_engine.engine import Engine
+from ..micro_engine.limits import EngineLimits
+from ..micro_engine.places import KEY_BYTES, clear, mapped, shared_memory
+from ..reporting.traffic import Served, Sums, Traffic, read_served, read_traffic
+from ..tasks.stall_meter import StallMeter
+from ..wording import counted
+from .assembly import Assembly
+from .front import Figures, Work
+
+log = logging.getLogger("openred.workers")
+
+# A worker that said nothing for so long hangs, and is replaced.
+SILENT_S_MAX: Final = 10.0
+# A worker that was started has so long until it serves.
+LOADING_S_MAX: Final = 300.0
+# So many workers that end within so long are no accident: the owner ends, too.
+ENDED_MAX: Final = 5
+ENDED_WITHIN_S: Final = 60.0
+WATCH_S: Final = 1.0
+# At the stop, what a worker may take beyond the time for requests in flight.
+STOP_MARGIN_S: Final = 5.0
+RUN_BYTES: Final = 4
+BACKLOG: Final = 1_024
+# Connections of workers that have ended may not be closed yet.
+CONNECTIONS_BESIDE: Final = 64
+# The service manager means these for the owner.
+_OWNERS: Final = (
+    "NOTIFY_SOCKET",
+    "WATCHDOG_PID",
+    "WATCHDOG_USEC",
+    "LISTEN_PID",
+    "LISTEN_FDS",
+    "LISTEN_FDNAMES",
+)
+SOCKET: Final = "leader.sock"
+
+
+class Crew:
+    """The workers of one owner; see `Front`.
+
+    `flags` are the settings, name → text, that the command line gave; workers get them, too.
+    """
+
+    def __init__(self, assembly: Assembly, flags: Mapping[str, str]) -> None:
+        self._configuration, self._clock = assembly.configuration, assembly.clock
+        self._flags = flags
+        self.engine = _leaders_engine(assembly)
+        # Workers tell the one address of each client.
+        self.limits = replace(
+            self._configuration.limits(), trusted_proxies=(UNIX,), forwarded_header=X_FORWARDED_FOR
+        )
+        # The name of this run, in numbers of commits.
+        self._run = assembly.entropy(RUN_BYTES).hex()
+        self._places = shared_memory(self._configuration.workers)
+        self._memory = mapped(self._places)
+        self._places_key = assembly.entropy(KEY_BYTES)
+        self._folder = Path(tempfile.mkdtemp(prefix="openred-"))
+        self.workers = Sums(self._own)
+        self._listeners = WorkersListeners([], [])
+        self._processes: dict[int, Process] = {}
+        self._ended_s: deque[float] = deque(maxlen=ENDED_MAX)
+        self._serving = [asyncio.Event() for _ in range(self._configuration.workers)]
+        self._tasks: list[asyncio.Task[None]] = []
+        self._keeping: list[asyncio.Task[None]] = []
+        self._stopping = False
+
+    def lead(self, directory: Directory, attended: AttendedTime) -> None:
+        self._attended = attended
+        self._leading = Leading(directory)
+        self._hub = Hub(
+            self._leading,
+            Merger(directory),
+            attended.now,
+            hello=self._hello,
+            tick=self._tick,
+            news=self._news,
+            reported=self.workers.report,
+        )
+
+    def on_committed(self, batch: Batch) -> None:
+        self._hub.committed(batch)
+
+    def horizon_s(self) -> float:
+        return self._hub.horizon_s()
+
+    def attach(
+        self, api: Api, feed: EventFeed, broadcast: Broadcast, stalls: StallMeter, figures: Figures
+    ) -> None:
+        self._api, self._feed, self._broadcast, self._stalls, self._figures = (
+            *(api, feed, broadcast, stalls, figures),
+        )
+        install(
+            self.engine,
+            api,
+            lambda endpoint, handler: numbering(endpoint, handler, self._run, lambda: self._leading.seq),
+        )
+
+    def served(self) -> Served:
+        if not self._keeping:
+            return read_served(self.engine)
+        # The limit holds for all workers together.
+        return self.workers().served._replace(connections_max=self._configuration.connections_max)
+
+    def traffic(self) -> Traffic:
+        return self.workers()._replace(served=self.served())
+
+    async def start(self, certificate: Certificate | None, stop: asyncio.Event) -> list[str]:
+        configuration = self._configuration
+        self._listeners = listeners_of_workers(
+            configuration.workers,
+            configuration.host,
+            configuration.port,
+            configuration.unix_socket,
+            backlog=configuration.engine().backlog,
+            environment=os.environ,
+            process_id=os.getpid(),
+        )
+        await self.engine.start([self._leaders_listener()])
+        numbers = range(configuration.workers)
+        self._keeping = [asyncio.create_task(self._keep(number)) for number in numbers]
+        self._tasks = [asyncio.create_task(work()) for work in (self._hub.run, self._watch)]
+        try:
+            await self._until_served(stop)
+        except BaseException:
+            await self._end(0.0)
+            raise
+        return [address_of(each) for each in (*self._listeners.own[0], *self._listeners.shared)]
+
+    def works(self) -> Sequence[Work]:
+        return [("workers", self._run_all)]
+
+    async def drain(self) -> int:
+        """Let the workers drain and end, and take their last signs of life; kill those that do not end."""
+        self._stopping = True
+        # Only the workers accept from now on, until they drain.
+        self._listeners.close()
+        self._hub.send_all(Kind.STOP)
+        await self._end(self._configuration.drain_timeout_s + STOP_MARGIN_S)
+        return await self.engine.drain()
+
+    def hurry(self) -> None:
+        for process in self._processes.values():
+            _kill(process)
+        self.engine.hurry()
+
+    def renew_tls(self, context: ssl.SSLContext) -> None:
+        # Each worker reads the files itself.
+        self._hub.send_all(Kind.RENEW)
+
+    def close(self) -> None:
+        self._listeners.close()
+        os.close(self._places)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    async def _end(self, timeout_s: float) -> None:
+        """Wait until all workers have ended; kill those that have not after `timeout_s`."""
+        self._stopping = True
+        _, late = await asyncio.wait(self._keeping, timeout=timeout_s)
+        if late:
+            log.warning("%s did not end in time: killed", counted(len(late), "worker"))
+            self.hurry()
+            await asyncio.wait(late)
+        for task in self._tasks:
+            task.cancel()
+
+    async def _until_served(self, stop: asyncio.Event) -> None:
+        """Wait until all workers serve, or the server is to stop. Raises `StartError` if they cannot."""
+        served = asyncio.create_task(self._all_served())
+        stopped = asyncio.create_task(stop.wait())
+        done, _ = await asyncio.wait([served, stopped, *self._keeping], return_when=asyncio.FIRST_COMPLETED)
+        served.cancel()
+        stopped.cancel()
+        for task in self._keeping:
+            if task in done:
+                task.result()
+
+    async def _all_served(self) -> None:
+        for each in self._serving:
+            await each.wait()
+
+    async def _run_all(self) -> None:
+        """Wait until the workers are to stop. Raises `PassingStartError` if too many end by themselves."""
+        await asyncio.gather(*self._keeping)
+
+    def _leaders_listener(self) -> socket.socket:
+        try:
+            return listen_unix(self._folder / SOCKET, mode=0o600, backlog=BACKLOG)
+        except OSError as error:
+            raise StartError(f"cannot listen for workers: {error.strerror or error}") from error
+
+    async def _keep(self, number: int) -> None:
+        """Keep one worker of this number running."""
+        while not self._stopping:
+            code = await self._serve_one(number)
+            if not self._stopping:
+                self._note_end(number, code)
+
+    async def _serve_one(self, number: int) -> int:
+        """Start a worker, and serve it until it has ended. Return its exit code, negative for a signal."""
+        ours, its = socket.socketpair()
+        with its:
+            process = await self._spawn(number, its)
+        self._processes[number] = process
+        member = Member(number, await Link.over(ours), self._attended.now())
+        serving = asyncio.create_task(self._hub.serve(member))
+        ready = asyncio.create_task(self._note_ready(member))
+        try:
+            code = await process.wait()
+            # All that it sent before its end still counts.
+            await serving
+            return code
+        finally:
+            ready.cancel()
+            serving.cancel()
+            del self._processes[number]
+            self.workers.ended(number)
+            clear(self._memory, number)
+
+    async def _note_ready(self, member: Member) -> None:
+        await member.ready.wait()
+        self._serving[member.number].set()
+        log.info("worker %d serves", member.number)
+
+    async def _spawn(self, number: int, end: socket.socket) -> Process:
+        own, shared = (
+            [each.fileno() for each in group]
+            for group in (self._listeners.own[number], self._listeners.shared)
+        )
+        passed = (end.fileno(), self._places)
+        settings = [f"--{name.replace('_', '-')}={text}" for name, text in self._flags.items()]
+        return await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", __package__.partition(".")[0], "worker"),
+            *map(str, (number, *passed)),
+            *(",".join(map(str, group)) for group in (own, shared)),
+            *settings,
+            stdin=DEVNULL,
+            pass_fds=(*passed, *own, *shared),
+            env={name: text for name, text in os.environ.items() if name not in _OWNERS},
+        )
+
+    def _note_end(self, number: int, code: int) -> None:
+        """Log that a worker ended. Raise `PassingStartError` if too many did lately."""
+        now_s = self._clock.monotonic_s()
+        self._ended_s.append(now_s)
+        if len(self._ended_s) == ENDED_MAX and now_s - self._ended_s[0] <= ENDED_WITHIN_S:
+            raise PassingStartError(
+                f"{ENDED_MAX} workers ended within {ENDED_WITHIN_S:g} s; the lines above say why"
+            )
+        log.warning("worker %d ended with %d; another one takes its place", number, code)
+
+    async def _watch(self) -> None:
+        """Kill workers that hang, until cancelled."""
+        looked_s = self._clock.monotonic_s()
+        while True:
+            await asyncio.sleep(WATCH_S)
+            now_s = self._clock.monotonic_s()
+            # After a pause of this process, what the workers sent still has to be read.
+            if now_s - looked_s < 2 * WATCH_S:
+                for member in list(self._hub.members):
+                    limit_s = SILENT_S_MAX if member.ready.is_set() else LOADING_S_MAX
+                    if now_s - member.heard_s > limit_s and member.number in self._processes:
+                        log.error("worker %d said nothing for %g s: it is killed", member.number, limit_s)
+                        _kill(self._processes[member.number])
+            looked_s = now_s
+
+    def _hello(self, _: int) -> dict[str, Any]:
+        prover = self._api.prover
+        return {
+            "told": self._tick(),
+            "run": self._run,
+            "socket": str(self._folder / SOCKET),
+            "places_key": self._places_key.hex(),
+            "session_key": prover.sessions.key.hex(),
+            "started_s": prover.started_s,
+            "steady_ahead_s": prover.steady_ahead_s,
+            "events": self._broadcast.log.epoch,
+            "history": self._broadcast.history.rows(),
+        }
+
+    def _tick(self) -> dict[str, Any]:
+        return {
+            "attended_s": self._attended.now().attended_s,
+            "attending": self._attended.attending,
+            "store": self._api.store_state().value,
+            "figures": self._figures(),
+        }
+
+    def _news(self, cursor: Cursor | None) -> tuple[dict[str, Any], Cursor]:
+        return self._feed.news(cursor or BEGINNING)
+
+    def _own(self) -> Traffic:
+        traffic = read_traffic(self.engine, self._broadcast, self._stalls, self._api.limits.refusals)
+        # Each outcome is told from the start.
+        return traffic._replace(forwarded=dict.fromkeys(OUTCOMES, 0))
+
+
+def _leaders_engine(assembly: Assembly) -> Engine:
+    """Return the engine that answers what workers hand on. Their access logs have these requests."""
+    configuration = assembly.configuration
+    limits = EngineLimits(
+        connections_max=configuration.workers * PLACES + CONNECTIONS_BESIDE,
+        connections_per_address_max=1,
+        drain_timeout_s=configuration.drain_timeout_s,
+    )
+    return Engine(
+        limits=limits, clock=assembly.clock, new_request_id=assembly.new_request_id, fast_path=False
+    )
+
+
+def _kill(process: Process) -> None:
+    with suppress(ProcessLookupError):
+        process.kill()

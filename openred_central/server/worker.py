@@ -1,0 +1,294 @@
+"""A worker: one process of several that serve the public listeners, from its copy of the directory."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Final, NamedTuple, NoReturn
+
+import uvloop
+
+from .. import __version__
+from ..api.caller.limiting import Limits
+from ..api.caller.proving import Prover
+from ..api.dashboard import make_front_page
+from ..api.description.openapi import documents
+from ..api.feed.broadcast import Broadcast
+from ..api.feed.event_log import EventLog, FollowingFeed
+from ..api.handing_on import handing_on
+from ..api.routes import NAMES, install
+from ..api.service import Api, Moments
+from ..api.wire.caching import Once
+from ..clock import AttendedTime, SystemClock
+from ..cluster.forwarding import Forwarder
+from ..cluster.link import Link, LinkBroken, read_json
+from ..cluster.replica import Replica
+from ..directory.directory import Directory
+from ..errors import InternalBug
+from ..exit_codes import ExitCode
+from ..listening import StartError, adopted, certificate_of
+from ..logs import configure
+from ..micro_engine.places import Places, mapped
+from ..reporting.traffic import of_worker, pack, read_traffic
+from ..security.authority import Authorities
+from ..security.sessions import Sessions
+from ..settings.config import Configuration
+from ..storage.loading import MEMORY
+from ..storage.store import StoreState
+from ..tasks.stall_meter import StallMeter
+from .assembly import Assembly
+from .signals import on_signal, renew
+
+log = logging.getLogger("openred.workers")
+
+FIGURES_S: Final = 1.0
+# Signs of life wait half as long here as they do with the owner, so that a kill forgets no more than without
+# workers.
+FLUSHES_PER_INTERVAL: Final = 2
+# Without an owner, what is in flight has so long.
+ORPHAN_S: Final = 1.0
+
+
+class _AtTheLeader:
+    """A stand-in for a part that the leader alone has: no forgotten path may use it here."""
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise AttributeError(f"a worker has no {name}: that is for the leader")
+
+    def __call__(self, *arguments: object, **named: object) -> NoReturn:
+        raise InternalBug("a worker asked for what is for the leader")
+
+
+AT_THE_LEADER: Final[Any] = _AtTheLeader()
+
+
+class Passed(NamedTuple):
+    """The descriptors that the owner passed: one end of the link, the places, and listening sockets.
+
+    Other workers accept from those that are `shared`, too.
+    """
+
+    link: int
+    places: int
+    own: Sequence[int]
+    shared: Sequence[int]
+
+
+def work(configuration: Configuration, number: int, passed: Passed) -> int:
+    """Run the worker of this number until its owner stops it or ends. Return the exit code."""
+    configure(configuration.log, configuration.log_level, sys.stderr, os.environ)
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(Worker(configuration, number, passed).run())
+    except (LinkBroken, StartError) as error:
+        log.error("worker %d ends: %s", number, error)
+        return ExitCode.FAILED
+    return ExitCode.DONE
+
+
+class _Seat:
+    """The leader, as the endpoints of this worker see it (`handing_on.Leader`)."""
+
+    def __init__(self, run: str, replica: Replica, forwarder: Forwarder) -> None:
+        self.run = run
+        self._replica = replica
+        self.reached = replica.reached
+        self.answer = forwarder.answer
+
+    @property
+    def seq(self) -> int:
+        return self._replica.seq
+
+    @property
+    def waiting(self) -> int:
+        return self._replica.waiting
+
+
+class Worker:
+    """One worker, from its start to its stop."""
+
+    def __init__(self, configuration: Configuration, number: int, passed: Passed) -> None:
+        self._configuration = configuration
+        self._number = number
+        self._passed = passed
+        self._clock = SystemClock()
+        self._assembly = Assembly(
+            configuration,
+            self._clock,
+            random=random.Random(os.urandom(16)).random,
+            entropy=os.urandom,
+            started_s=self._clock.monotonic_s(),
+        )
+        self._certificate = certificate_of(configuration.tls_certificate, configuration.tls_key)
+        self._stop = asyncio.Event()
+        # The last word of the owner.
+        self._told: dict[str, Any] = {}
+
+    async def run(self) -> None:
+        """Load, serve until the owner or a signal ends it, drain.
+
+        Raises `LinkBroken` if the owner has ended, `StartError` if it cannot serve.
+        """
+        on_signal(self._stop.set)
+        link = await Link.over(socket.socket(fileno=self._passed.link))
+        hello = read_json(*await link.receive())
+        self._told = hello["told"]
+        directory = self._assembly.directory()
+        attended = AttendedTime(
+            self._clock, attended_s=self._told["attended_s"], tick_s=self._configuration.tick_s
+        )
+        feed = FollowingFeed(EventLog(hello["events"]))
+        replica = Replica(
+            link,
+            directory,
+            attended,
+            self._clock,
+            flush_s=self._configuration.flush_interval_s / FLUSHES_PER_INTERVAL,
+            ticked=self._take_told,
+            events=feed.receive,
+            renew=self._renew,
+        )
+        await replica.load()
+        await self._serve(hello, replica, directory, attended, feed)
+        await link.close()
+
+    async def _serve(
+        self,
+        hello: dict[str, Any],
+        replica: Replica,
+        directory: Directory,
+        attended: AttendedTime,
+        feed: FollowingFeed,
+    ) -> None:
+        """Serve until a signal or the owner stops this worker. Raises `LinkBroken` if the owner has ended."""
+        broadcast = self._broadcast(hello, feed)
+        api = self._api(hello, replica, directory, attended, broadcast)
+        forwarder = Forwarder(
+            hello["socket"],
+            self._assembly.client(),
+            self._assembly.new_request_id,
+            self._clock.monotonic_s,
+        )
+        seat = _Seat(hello["run"], replica, forwarder)
+        places = Places(mapped(self._passed.places), self._number, bytes.fromhex(hello["places_key"]))
+        self._engine = engine = self._assembly.public_engine(self._configuration.engine(), 0, places)
+        install(engine, api, lambda endpoint, handler: handing_on(endpoint, api, handler, seat))
+        await engine.start(
+            adopted(self._passed.own),
+            tls=self._certificate.context if self._certificate else None,
+            shared_listeners=adopted(self._passed.shared),
+        )
+        stalls = StallMeter(self._clock)
+
+        def figures() -> dict[str, Any]:
+            traffic = read_traffic(engine, broadcast, stalls, api.limits.refusals)
+            return pack(of_worker(traffic, forwarder.outcomes, replica.lag))
+
+        works = (replica.run, replica.deliver, broadcast.run, stalls.run, partial(_report, replica, figures))
+        tasks = [asyncio.create_task(work()) for work in works]
+        replica.ready()
+        try:
+            await self._until_stopped(replica, tasks)
+        except LinkBroken:
+            # Nobody is left to hand requests on to.
+            asyncio.get_running_loop().call_later(ORPHAN_S, engine.hurry)
+            raise
+        finally:
+            self._stop.set()
+            broadcast.stop()
+            await engine.drain()
+            forwarder.close()
+            for task in tasks:
+                task.cancel()
+        await replica.flush()
+
+    async def _until_stopped(self, replica: Replica, tasks: Sequence[asyncio.Task[None]]) -> None:
+        """Wait for a signal or the word of the owner. Raise the error of a task that ended before."""
+        stops = [asyncio.create_task(each.wait()) for each in (self._stop, replica.stopped)]
+        done, _ = await asyncio.wait([*stops, *tasks], return_when=asyncio.FIRST_COMPLETED)
+        for stop in stops:
+            stop.cancel()
+        for task in done.difference(stops):
+            task.result()
+
+    def _broadcast(self, hello: dict[str, Any], feed: FollowingFeed) -> Broadcast:
+        workers, subscribers_max = self._configuration.workers, self._configuration.events_subscribers_max
+        broadcast = Broadcast(
+            feed,
+            lambda: self._told["figures"],
+            self._clock.wall_s,
+            # The shares of all workers add up to the whole.
+            subscribers_max=(subscribers_max + self._number) // workers,
+        )
+        broadcast.history.restore(hello["history"])
+        return broadcast
+
+    def _api(
+        self,
+        hello: dict[str, Any],
+        replica: Replica,
+        directory: Directory,
+        attended: AttendedTime,
+        broadcast: Broadcast,
+    ) -> Api:
+        """Return what the endpoints need that a worker serves."""
+        configuration, now = self._configuration, attended.now
+        limits = Limits(configuration.limits(), self._clock.monotonic_s, directory.nodes.registry)
+        prover = Prover(
+            directory=directory,
+            limits=limits,
+            claims=AT_THE_LEADER,
+            sessions=Sessions(bytes.fromhex(hello["session_key"])),
+            rings=AT_THE_LEADER,
+            authorities=Authorities(configuration.authority),
+            strict=configuration.auth == "strict",
+            started_s=hello["started_s"],
+            steady_ahead_s=hello["steady_ahead_s"],
+        )
+        return Api(
+            directory=directory,
+            prover=prover,
+            limits=limits,
+            rsa_bits_min=configuration.min_rsa_bits,
+            mint=AT_THE_LEADER,
+            recent_tokens=AT_THE_LEADER,
+            revocations=AT_THE_LEADER,
+            save_revocations=AT_THE_LEADER,
+            entropy=os.urandom,
+            now=now,
+            moments=Moments(now, asyncio.get_running_loop().time, directory.heartbeat_due_at),
+            saved=AT_THE_LEADER,
+            store_state=lambda: (
+                StoreState(self._told["store"]) if replica.is_current else StoreState.DETACHED
+            ),
+            store_durable=configuration.database != MEMORY,
+            random=self._assembly.random,
+            figures=AT_THE_LEADER,
+            version=__version__,
+            endpoints=NAMES,
+            documents=Once(partial(documents, __version__)),
+            front_page=Once(make_front_page),
+            stopping=self._stop.is_set,
+            broadcast=broadcast,
+            fast_path=configuration.fast_path,
+            forecast_public=configuration.forecast_public == "all",
+        )
+
+    def _take_told(self, told: dict[str, Any]) -> None:
+        self._told = told
+
+    def _renew(self) -> None:
+        renew(self._certificate, self._engine.renew_tls)
+
+
+async def _report(replica: Replica, figures: Callable[[], dict[str, Any]]) -> None:
+    """Tell the owner the figures, each second, until cancelled."""
+    while True:
+        replica.report(figures())
+        await asyncio.sleep(FIGURES_S)
