@@ -130,7 +130,7 @@ class Hub:
         elif kind is Kind.FIGURES:
             self._reported(member.number, read_json(kind, content))
         elif kind is Kind.READY:
-            member.through_s = self._now().attended_s
+            member.through_s = read_json(kind, content)
             member.ready.set()
         elif kind is Kind.RESYNC:
             await self._load(member)

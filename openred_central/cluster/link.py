@@ -30,8 +30,8 @@ class Kind(IntEnum):
     ends them; FRAME (bytes) is one commit; TICK comes twice a second, and EVENTS with what is new in the
     log of events; RENEW: read the certificate again; STOP: drain and end.
 
-    To the owner: READY, once it serves; SIGNS (bytes), the signs of life that it heard; FIGURES, each second;
-    RESYNC: it cannot follow, and needs another LOAD.
+    To the owner: READY, once it serves, with the attended time since when; SIGNS (bytes), the signs of life
+    that it heard; FIGURES, each second; RESYNC: it cannot follow, and needs another LOAD.
     """
 
     HELLO = 1

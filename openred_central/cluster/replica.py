@@ -12,6 +12,7 @@ from ..clock import AttendedTime, Clock
 from ..collector import paused
 from ..directory.directory import Directory
 from ..directory.following import Differs, Following, Gap
+from ..directory.frame import Frame
 from ..histogram import Histogram
 from ..storage import frames
 from .link import Kind, Link, LinkBroken, read_json
@@ -100,9 +101,9 @@ class Replica:
             await self._link.drain()
         self._link.send(Kind.SIGNS, pack_signs(through_s, as_of, (), is_last=True))
 
-    def ready(self) -> None:
-        """Tell the owner that the worker serves."""
-        self._link.send(Kind.READY)
+    def ready(self, since_s: float) -> None:
+        """Tell the owner that the worker serves, and hears signs of life, since attended `since_s`."""
+        self._link.tell(Kind.READY, since_s)
 
     def report(self, figures: Any) -> None:
         """Tell the owner the figures of this worker."""
@@ -145,11 +146,15 @@ class Replica:
         else:
             raise LinkBroken(f"the owner sent {kind.name}, which is for owners")
 
-    async def _take_frame(self, content: bytes) -> None:
+    async def _take_frame(self, content: bytes, *, may_lag: bool = False) -> None:
         if self._is_loading:
             self._frames.append(content)
             return
         frame = self._unpacked(frames.unpack, content)
+        # The load may have brought changes that are in later frames.
+        await self._apply(frame._replace(check=None) if may_lag else frame)
+
+    async def _apply(self, frame: Frame) -> None:
         try:
             for _ in self._following.apply(frame):
                 await asyncio.sleep(0)
@@ -176,7 +181,7 @@ class Replica:
         self._is_loading, self._has_loaded = False, True
         waiting, self._frames = self._frames, []
         for content in waiting:
-            await self._take_frame(content)
+            await self._take_frame(content, may_lag=True)
 
     def _take_tick(self, told: dict[str, Any]) -> None:
         self._tick_s = self._clock.monotonic_s()

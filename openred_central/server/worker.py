@@ -179,6 +179,7 @@ class Worker:
         places = Places(mapped(self._passed.places), self._number, bytes.fromhex(hello["places_key"]))
         self._engine = engine = self._assembly.public_engine(self._configuration.engine(), 0, places)
         install(engine, api, lambda endpoint, handler: handing_on(endpoint, api, handler, seat))
+        since_s = attended.now().attended_s
         await engine.start(
             adopted(self._passed.own),
             tls=self._certificate.context if self._certificate else None,
@@ -192,7 +193,7 @@ class Worker:
 
         works = (replica.run, replica.deliver, broadcast.run, stalls.run, partial(_report, replica, figures))
         tasks = [asyncio.create_task(work()) for work in works]
-        replica.ready()
+        replica.ready(since_s)
         try:
             await self._until_stopped(replica, tasks)
         except LinkBroken:
