@@ -48,8 +48,18 @@ class Following:
         self.directory = directory
         self._nodes = directory.nodes
         self.seq = self.as_of = 0
+        # Changes up to this one may have come with the load, ahead of their frames.
+        self._loaded = 0
         directory.may_change = lambda: False
         self._nodes.is_replica = True
+
+    @property
+    def settled(self) -> bool:
+        """Return whether frames have caught up with the load, as they do soon.
+
+        Until then a frame may take a newer node back for a moment: signs of life go to the leader alone.
+        """
+        return self.as_of >= self._loaded
 
     def load(self, parts: Iterable[LoadPart]) -> None:
         """Fill the empty directory. Frames repair what changed while the leader made the parts."""
@@ -87,7 +97,8 @@ class Following:
         self.directory.expiry.silence.usual_per_h = batch.vitals.transitions_per_h
         self.seq = frame.seq
         self.as_of = max(self.as_of, batch.last_change)
-        if frame.check is not None and frame.check != (found := Check.of(nodes)):
+        yield from _sliced(self._tell_again, batch.records)
+        if frame.check is not None and self.settled and frame.check != (found := Check.of(nodes)):
             raise Differs(f"after frame {frame.seq} the replica has {found}, the leader {frame.check}")
 
     def resync(self, parts: Iterable[LoadPart]) -> Iterator[None]:
@@ -140,6 +151,14 @@ class Following:
         self._free(slot)
         registry.fill(record)
         nodes.settle(slot)
+
+    def _tell_again(self, record: Record) -> None:
+        """Mark a node that was heard here later than its record says.
+
+        The leader ignored that if it took it for a sign of life of a former node, by a former `as_of`.
+        """
+        if self._nodes.registry.last_seen_s[record.slot] > record.last_seen_s:
+            self._nodes.changes.heard.add(record.slot)
 
     def _renew(self, record: Record) -> None:
         """Take a record of a load, if it differs."""
@@ -199,7 +218,7 @@ class Following:
         self._take_outlook(part.outlook)
         self._nodes.revision = part.revision
         self.directory.expiry.silence.usual_per_h = part.transitions_per_h
-        self.seq, self.as_of = part.seq, part.as_of
+        self.seq, self.as_of, self._loaded = part.seq, part.as_of, part.newest
 
 
 def _sliced(take: Callable[[Row], object], rows: Iterable[Row], each: int = 1) -> Iterator[None]:

@@ -64,12 +64,13 @@ class Frame(NamedTuple):
 class LoadPart(NamedTuple):
     """A part of a load. Records come first, in the order of their slots.
 
-    All frames up to `seq` are in it, and all changes numbered up to `as_of`; `revision` and
-    `transitions_per_h` are as in `Vitals`.
+    All frames up to `seq` are in the load, and all changes numbered up to `as_of`; others up to `newest` may
+    be in this part. `revision` and `transitions_per_h` are as in `Vitals`.
     """
 
     seq: int
     as_of: int
+    newest: int
     revision: int
     transitions_per_h: float
     records: RecordColumns | None = None

@@ -55,7 +55,8 @@ class Leading:
         twice.
         """
         nodes = self._directory.nodes
-        head = LoadPart(self.seq, self.as_of, nodes.revision, self._directory.expiry.silence.usual_per_h)
+        usual_per_h = self._directory.expiry.silence.usual_per_h
+        head = LoadPart(self.seq, self.as_of, self.as_of, nodes.revision, usual_per_h)
         for slots in _slices(lambda: nodes.registry.slots_count, LOAD_ROWS):
             taken = [slot for slot in slots if not nodes.registry.is_free(slot)]
             if taken:
@@ -65,7 +66,7 @@ class Leading:
         if self._directory.visiting is not None:
             for chunks in _slices(lambda: nodes.habits.chunks, LOAD_CHUNKS):
                 yield head._replace(habits=list(map(self._habit_chunk, chunks)))
-        yield head._replace(outlook=self._present_outlook())
+        yield head._replace(newest=nodes.changes.last, outlook=self._present_outlook())
 
     def _present_outlook(self) -> Outlook | None:
         forecast = self._directory.forecast

@@ -27,7 +27,7 @@ LOAD_PART: Final = 2
 
 _HEAD: Final = struct.Struct("<BB")
 _FRAME: Final = struct.Struct("<QdQdQd")
-_PART: Final = struct.Struct("<QQQd")
+_PART: Final = struct.Struct("<QQQQd")
 _COUNT: Final = struct.Struct("<I")
 _OUTLOOK: Final = struct.Struct("<ddB")
 _CHECK: Final = struct.Struct(f"<{len(State) + 2}Q")
@@ -79,7 +79,7 @@ def pack_part(part: LoadPart) -> bytes:
     return b"".join(
         (
             _HEAD.pack(VERSION, LOAD_PART),
-            _PART.pack(part.seq, part.as_of, part.revision, part.transitions_per_h),
+            _PART.pack(part.seq, part.as_of, part.newest, part.revision, part.transitions_per_h),
             _section(_by_columns(part.records or (), _RECORDS_AS_BYTES)),
             _section(_columns(part.tombstones, _TOMBSTONES)),
             _section(_columns(part.habits, _HABITS)),
@@ -127,11 +127,12 @@ def _frame(reader: _Reader) -> Frame:
 
 
 def _part(reader: _Reader) -> LoadPart:
-    seq, as_of, revision, transitions_per_h = reader.numbers(_PART)
+    seq, as_of, newest, revision, transitions_per_h = reader.numbers(_PART)
     records = RecordColumns._make(reader.section().columns(_RECORDS_AS_BYTES))
     return LoadPart(
         seq,
         as_of,
+        newest,
         revision,
         transitions_per_h,
         records if records.slot else None,

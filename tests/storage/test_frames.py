@@ -93,6 +93,7 @@ PARTS = st.builds(
     COUNTERS,
     COUNTERS,
     COUNTERS,
+    COUNTERS,
     TIMES,
     st.none() | st.lists(RECORDS, min_size=1, max_size=3).map(columns_of),
     TOMBSTONES,
@@ -139,8 +140,8 @@ def test_damage_is_refused_or_does_no_harm(frame: Frame, part: LoadPart, data: s
 
 
 def test_other_versions_and_kinds_are_refused() -> None:
-    part = pack_part(LoadPart(1, 2, 3, 0.5))
-    assert unpack_part(part) == LoadPart(1, 2, 3, 0.5, None, [], [])
+    part = pack_part(LoadPart(1, 2, 3, 4, 0.5))
+    assert unpack_part(part) == LoadPart(1, 2, 3, 4, 0.5, None, [], [])
     with pytest.raises(FrameError, match="version and kind"):
         unpack_part(b"\2" + part[1:])
     with pytest.raises(FrameError, match="version and kind"):
