@@ -72,7 +72,7 @@ def handing_on(endpoint: Endpoint, api: Api, handler: Handler, leader: Leader) -
         if answers_here(endpoint.where, api, request, *parameters):
             return await handler(request, *parameters)
         answer = await leader.answer(request)
-        made = _SEQ.fullmatch(dict(answer.headers).get(SEQ_FIELD, ""))
+        made = _SEQ.fullmatch(dict(answer.headers).get(SEQ, ""))
         if made is not None:
             # The caller finds its change here with its next request.
             await leader.reached(int(made[2]), OWN_REACH_S)

@@ -20,7 +20,8 @@ PLACES: Final = 32
 WAITING_MAX: Final = 256
 PLACE_TIMEOUT_S: Final = 5.0
 CONNECT_TIMEOUT_S: Final = 1.0
-ANSWER_TIMEOUT_S: Final = 10.0
+# Longer than the leader waits for a commit that does not return.
+ANSWER_TIMEOUT_S: Final = 15.0
 # The leader ends connections that were idle for longer.
 IDLE_S_MAX: Final = 50.0
 RETRY_AFTER_S: Final = 1
@@ -49,6 +50,11 @@ _ENGINES: Final = frozenset(
         *("access-control-allow-origin", "x-content-type-options", "x-request-id"),
     }
 )
+# Names that are not written with one capital letter a word.
+_SPELT: Final = {
+    name.lower(): name
+    for name in ("ETag", "OpenRed-Seq", "RateLimit", "RateLimit-Policy", "WWW-Authenticate")
+}
 # Ways in which a request that was handed on may end.
 ANSWERED: Final = "answered"
 NOT_SENT: Final = "not_sent"
@@ -228,13 +234,18 @@ class Forwarder:
 
 def _response(answer: Answer) -> Response:
     """Return the answer of the leader as that of this process."""
-    headers = tuple((name, value) for name, value in answer.headers.items() if name not in _ENGINES)
+    headers = tuple((_spelt(name), value) for name, value in answer.headers.items() if name not in _ENGINES)
     return Response(
         answer.body,
         status=answer.status,
         content_type=answer.headers.get("content-type"),
         headers=headers,
     )
+
+
+def _spelt(name: str) -> str:
+    """Return the name of a field as other answers have it."""
+    return _SPELT.get(name) or "-".join(map(str.capitalize, name.split("-")))
 
 
 def _outcome_unknown() -> CallerError:

@@ -22,6 +22,7 @@ log = logging.getLogger("openred.workers")
 
 # So many runs of pages of signs of life are one message.
 RUNS_PER_MESSAGE: Final = 4
+TURNS_TO_READ: Final = 3
 # Without a word of the owner for so long, nothing is known of its store.
 TICKS_MISSED_S: Final = 3.0
 
@@ -93,8 +94,12 @@ class Replica:
 
     async def flush(self) -> None:
         """Send the signs of life that came since the last flush. Raise `LinkBroken`."""
-        through_s, as_of = self._attended.now().attended_s, self._following.as_of
-        runs = self._following.heard()
+        through_s = self._attended.now().attended_s
+        # Requests in sockets came before: after a pause of this process they are read in these turns of the
+        # loop, connections first.
+        for _ in range(TURNS_TO_READ):
+            await asyncio.sleep(0)
+        runs, as_of = self._following.heard(), self._following.as_of
         for first in range(0, len(runs), RUNS_PER_MESSAGE):
             some = runs[first : first + RUNS_PER_MESSAGE]
             self._link.send(Kind.SIGNS, pack_signs(through_s, as_of, some, is_last=False))

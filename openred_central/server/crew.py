@@ -16,7 +16,7 @@ import sys
 import tempfile
 from asyncio.subprocess import DEVNULL, Process
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -35,6 +35,7 @@ from ..directory.directory import Directory
 from ..directory.leading import Leading
 from ..directory.merging import Merger
 from ..directory.state.changes import Batch
+from ..exit_codes import ExitCode
 from ..limits.origins import UNIX, X_FORWARDED_FOR
 from ..listening import (
     Certificate,
@@ -49,6 +50,7 @@ from ..micro_engine.engine import Engine
 from ..micro_engine.limits import EngineLimits
 from ..micro_engine.places import KEY_BYTES, clear, mapped, shared_memory
 from ..reporting.traffic import Served, Sums, Traffic, read_served, read_traffic
+from ..tasks.periodic import described
 from ..tasks.stall_meter import StallMeter
 from ..wording import counted
 from .assembly import Assembly
@@ -63,6 +65,8 @@ LOADING_S_MAX: Final = 300.0
 # So many workers that end within so long are no accident: the owner ends, too.
 ENDED_MAX: Final = 5
 ENDED_WITHIN_S: Final = 60.0
+# The pause after a worker that the system could not start.
+START_PAUSE_S: Final = 1.0
 WATCH_S: Final = 1.0
 # At the stop, what a worker may take beyond the time for requests in flight.
 STOP_MARGIN_S: Final = 5.0
@@ -107,7 +111,6 @@ class Crew:
         self._processes: dict[int, Process] = {}
         self._ended_s: deque[float] = deque(maxlen=ENDED_MAX)
         self._serving = [asyncio.Event() for _ in range(self._configuration.workers)]
-        self._tasks: list[asyncio.Task[None]] = []
         self._keeping: list[asyncio.Task[None]] = []
         self._stopping = False
 
@@ -165,9 +168,8 @@ class Crew:
         await self.engine.start([self._leaders_listener()])
         numbers = range(configuration.workers)
         self._keeping = [asyncio.create_task(self._keep(number)) for number in numbers]
-        self._tasks = [asyncio.create_task(work()) for work in (self._hub.run, self._watch)]
         try:
-            await self._until_served(stop)
+            await self._attending(self._until_served(stop))
         except BaseException:
             await self._end(0.0)
             raise
@@ -181,7 +183,7 @@ class Crew:
         self._stopping = True
         # Only the workers accept from now on, until they drain.
         self._listeners.close()
-        self._hub.send_all(Kind.STOP)
+        self._hub.stop()
         await self._end(self._configuration.drain_timeout_s + STOP_MARGIN_S)
         return await self.engine.drain()
 
@@ -207,8 +209,17 @@ class Crew:
             log.warning("%s did not end in time: killed", counted(len(late), "worker"))
             self.hurry()
             await asyncio.wait(late)
-        for task in self._tasks:
-            task.cancel()
+
+    async def _attending(self, wait: Coroutine[Any, Any, None]) -> None:
+        """Await `wait`, and meanwhile tell the workers the time, and kill those that hang."""
+        tasks = [asyncio.create_task(each) for each in (wait, self._hub.run(), self._watch())]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
 
     async def _until_served(self, stop: asyncio.Event) -> None:
         """Wait until all workers serve, or the server is to stop. Raises `StartError` if they cannot."""
@@ -226,8 +237,13 @@ class Crew:
             await each.wait()
 
     async def _run_all(self) -> None:
-        """Wait until the workers are to stop. Raises `PassingStartError` if too many end by themselves."""
-        await asyncio.gather(*self._keeping)
+        """Attend to the workers until they stop. Raises `PassingStartError` if too many end by themselves."""
+        await self._attending(self._until_ended())
+
+    async def _until_ended(self) -> None:
+        done, _ = await asyncio.wait(self._keeping, return_when=asyncio.FIRST_EXCEPTION)
+        for task in done:
+            task.result()
 
     def _leaders_listener(self) -> socket.socket:
         try:
@@ -238,7 +254,12 @@ class Crew:
     async def _keep(self, number: int) -> None:
         """Keep one worker of this number running."""
         while not self._stopping:
-            code = await self._serve_one(number)
+            try:
+                code = await self._serve_one(number)
+            except OSError as error:
+                log.error("worker %d cannot start: %s", number, error)
+                code = ExitCode.FAILED
+                await asyncio.sleep(START_PAUSE_S)
             if not self._stopping:
                 self._note_end(number, code)
 
@@ -252,10 +273,11 @@ class Crew:
         serving = asyncio.create_task(self._hub.serve(member))
         ready = asyncio.create_task(self._note_ready(member))
         try:
-            code = await process.wait()
             # All that it sent before its end still counts.
-            await serving
-            return code
+            await asyncio.wait([serving])
+            if isinstance(error := serving.exception(), Exception):
+                log.error("the link to worker %d failed: %s", number, described(error))
+            return await _ended(process)
         finally:
             ready.cancel()
             serving.cancel()
@@ -344,7 +366,9 @@ class Crew:
 def _leaders_engine(assembly: Assembly) -> Engine:
     """Return the engine that answers what workers hand on. Their access logs have these requests."""
     configuration = assembly.configuration
+    # Their connections are idle for long, whatever clients may do.
     limits = EngineLimits(
+        body_bytes_max=configuration.engine().body_bytes_max,
         connections_max=configuration.workers * PLACES + CONNECTIONS_BESIDE,
         connections_per_address_max=1,
         drain_timeout_s=configuration.drain_timeout_s,
@@ -352,6 +376,16 @@ def _leaders_engine(assembly: Assembly) -> Engine:
     return Engine(
         limits=limits, clock=assembly.clock, new_request_id=assembly.new_request_id, fast_path=False
     )
+
+
+async def _ended(process: Process) -> int:
+    """Return the exit code of a worker whose link has ended; kill it if it does not end."""
+    try:
+        async with asyncio.timeout(SILENT_S_MAX):
+            return await process.wait()
+    except TimeoutError:
+        _kill(process)
+        return await process.wait()
 
 
 def _kill(process: Process) -> None:

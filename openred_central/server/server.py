@@ -82,11 +82,13 @@ def serve(
     `CONFIG` if it cannot start until the operator fixes what the log names.
     """
     configure(configuration.log, configuration.log_level, sys.stderr, os.environ)
+    server: Server | None = None
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            saved = runner.run(Server(configuration, begin_anew=begin_anew, make_front=make_front).run())
+            server = Server(configuration, begin_anew=begin_anew, make_front=make_front)
+            saved = runner.run(server.run())
     except (StartError, StoreError) as error:
-        log.error("cannot start: %s", error)
+        log.error("cannot %s: %s", "go on" if server and server.was_ready else "start", error)
         return exit_code(error)
     if saved:
         return ExitCode.DONE
@@ -143,6 +145,7 @@ class Server:
             started_s=self._clock.monotonic_s(),
         )
         self._front = make_front(self._assembly)
+        self.was_ready = False
         self._stop = asyncio.Event()
         self._supervisor = Supervisor(self._clock)
         self._status: Callable[[], str] = lambda: "loading"
@@ -257,6 +260,7 @@ class Server:
 
     def _announce(self, nodes: int, location: str, addresses: Sequence[str]) -> None:
         """Tell operators and the service manager that the server is ready."""
+        self.was_ready = True
         log.info("ready: %d nodes from %s, listening on %s", nodes, location, _list(addresses))
         self._notifier.ready()
         if not self._configuration.authority:

@@ -18,7 +18,7 @@ from tests.support.world import NODE, Reply, Routes, World, read_reply, run
 
 from .caller.test_proving import OWNER, enrol
 
-FROM_LEADER = Response.json({"from": "leader"}, headers=(("openred-seq", "ab12-9"),))
+FROM_LEADER = Response.json({"from": "leader"}, headers=(("OpenRed-Seq", "ab12-9"),))
 RUN = "ab12"
 
 

@@ -120,7 +120,7 @@ async def test_the_fields_of_the_answer_come_back_but_those_of_the_connection(tm
         leader.answer = Response.json({}, status=429, headers=(("Retry-After", "3"), ("RateLimit", "a;r=0")))
         answer = await leader.forwarder().answer(request_of())
         assert answer.status == 429
-        assert dict(answer.headers) == {"retry-after": "3", "ratelimit": "a;r=0", "cache-control": "no-store"}
+        assert dict(answer.headers) == {"Retry-After": "3", "RateLimit": "a;r=0", "Cache-Control": "no-store"}
 
 
 async def test_an_answer_without_a_body_comes_back_so(tmp_path: Path) -> None:

@@ -176,6 +176,12 @@ class Client:
     def __exit__(self, *_: object) -> None:
         self._connection.close()
 
+    @property
+    def port(self) -> int:
+        """The port on this side; connect by the first request."""
+        port: int = self._connection.sock.getsockname()[1]
+        return port
+
     def ask(self, method: str, target: str, body: Any = None, **headers: str) -> Reply:
         """Send one request; `body` is made JSON unless it is bytes. Names of headers have ``_`` for ``-``."""
         fields = {name.replace("_", "-"): value for name, value in headers.items()}
