@@ -294,6 +294,24 @@ def test_a_replica_that_drifted_is_found_out_and_made_equal() -> None:
     expect_equal(following, origin)
 
 
+def test_a_load_alone_is_the_whole_directory(seed: int) -> None:
+    origin = Origin(Random(seed))
+    for _ in range(1_000):
+        origin.act()
+    for _ in origin.commit_all():
+        pass
+    following = follow(origin)
+    expect_equal(following, origin)
+    # The last slots lose their nodes, and the frames of that are lost, too.
+    registry = origin.directory.nodes.registry
+    for slot in registry.taken_slots()[-9:]:
+        origin.directory.forget(registry.node_id(slot), origin.now)
+    for _ in origin.commit_all():
+        pass
+    resync(following, origin.load())
+    expect_equal(following, origin)
+
+
 def test_a_long_frame_leaves_turns_to_others() -> None:
     origin = Origin(Random(1))
     for number in range(150):
@@ -320,6 +338,7 @@ def test_signs_of_life_heard_here_outlast_a_record_and_a_resync() -> None:
         apply(following, frame)
     assert following.directory.nodes.registry.record(slot)[5:7] == (at(9.0).wall_s, 9.0)
     assert following.directory.nodes.registry.generation(slot) == 1
+    assert len(following.heard()) == 1
     resync(following, origin.load())
     assert following.directory.nodes.registry.last_seen_s[slot] == 9.0
     assert [run.last_seen_s[slot] for run in following.heard()] == [9.0], "the leader may have refused it"
@@ -337,11 +356,13 @@ def test_a_node_that_the_leader_took_for_another_is_told_again() -> None:
     slot = register(origin.directory, "a", origin.now)
     # The load has the node, but its `as_of` is from before its registration.
     following.load(origin.load())
+    assert not following.settled, "an older frame may still take it back"
     beat(following.directory, "a", at(9.0))
     for run in following.heard():
         assert origin.merger.merge(run, following.as_of, at(9.0)) == []
     for frame in origin.commit_all():
         apply(following, frame)
+    assert following.settled
     assert [origin.merger.merge(run, following.as_of, at(9.0)) for run in following.heard()] == [[slot]]
 
 
