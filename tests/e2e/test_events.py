@@ -81,8 +81,10 @@ def test_events_arrive_at_once_and_a_resumed_stream_misses_none(start: Start) ->
         names = [event.document["node_id"] for event in events if event.name == "transition"]
         assert sorted(names, key=str) == [None, "node-1"]
         assert b"hidden-1" not in opened.content
-        client.register("node-2")
-        time.sleep(2.5)
+        with stream(server) as other:
+            other.until("figures")
+            client.register("node-2")
+            other.until("transition")
         with stream(server, Last_Event_ID=last_id) as again:
             named = [event for event in again.until("transition") if event.name == "transition"]
         assert [event.document["node_id"] for event in named] == ["node-2"]
