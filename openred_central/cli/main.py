@@ -35,6 +35,7 @@ EXAMPLES = """\
 examples:
   openred-central                                  start on 127.0.0.1:8000, data in data/openred.db
   openred-central --host 0.0.0.0 --port 9000       listen on all IPv4 addresses
+  openred-central --workers 4                      four processes serve, and a fifth one leads them
   openred-central --database memory: --coma-s 10s  keep nothing on disk; a coma lasts ten seconds
   OPENRED_PORT=9000 openred-central config         print the settings and where each comes from
 

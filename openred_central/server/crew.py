@@ -165,7 +165,7 @@ class Crew:
             environment=os.environ,
             process_id=os.getpid(),
         )
-        await self.engine.start([self._leaders_listener()])
+        await self.engine.start([self.leaders_listener()])
         numbers = range(configuration.workers)
         self._keeping = [asyncio.create_task(self._keep(number)) for number in numbers]
         try:
@@ -245,7 +245,8 @@ class Crew:
         for task in done:
             task.result()
 
-    def _leaders_listener(self) -> socket.socket:
+    def leaders_listener(self) -> socket.socket:
+        """Open the private socket at which workers hand on requests. Raises `StartError`."""
         try:
             return listen_unix(self._folder / SOCKET, mode=0o600, backlog=BACKLOG)
         except OSError as error:

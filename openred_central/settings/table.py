@@ -70,7 +70,10 @@ class Settings:
     port: int = whole(8_000, 0, PORT_MAX, "Port to listen on; 0: any free port.")
     unix_socket: str = path("", "Path of a Unix socket to listen on as well.")
     workers: int = whole(
-        1, 1, WORKERS_MAX, "Processes that serve; with more than 1, one more process leads them."
+        1,
+        1,
+        WORKERS_MAX,
+        "Processes that serve; 1: one process does everything, more: another one leads them.",
     )
     tls_certificate: str = path("", "File with the certificate chain (PEM).")
     tls_key: str = path("", "File with the certificate's private key (PEM).")

@@ -220,6 +220,9 @@ TESTS: dict[str, tuple[str, ...]] = {
         "test_operators_need_the_secret",
         "test_none_of_it_is_on_the_public_side",
     ),
+    "another user of the machine speaks to the leader as a worker": (
+        "test_only_the_user_of_the_server_reaches_the_leader",
+    ),
     "pages of other origins": (
         "test_no_page_of_another_origin_changes_anything",
         "test_pages_of_any_origin_may_read_but_not_write",
