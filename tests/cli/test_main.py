@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import orjson
@@ -18,6 +19,7 @@ from openred_central.cli.main import MODULES, commands, guard_key_ids, make_pars
 from openred_central.security.directory_keys.keyset import KeySet, KeyStatus, PublishedKey
 from openred_central.security.directory_keys.suites import generate_key
 from openred_central.server import server as composition
+from openred_central.server.crew import Crew
 from openred_central.settings.config import SETTINGS, Configuration
 from openred_central.settings.texts import settings_markdown
 from tests.support.maintenance import fill
@@ -32,10 +34,14 @@ class Server:
         self.exit_code = 0
         self.started: list[Configuration] = []
         self.begun_anew = False
+        self.front: partial[Crew] | None = None
 
-    def serve(self, configuration: Configuration, *, begin_anew: bool) -> int:
+    def serve(
+        self, configuration: Configuration, *, begin_anew: bool, make_front: partial[Crew] | None = None
+    ) -> int:
         self.started.append(configuration)
         self.begun_anew = begin_anew
+        self.front = make_front
         return self.exit_code
 
 
@@ -263,8 +269,20 @@ def test_the_examples_of_the_help_are_valid(
             monkeypatch.setenv(*words.pop(0).split("=", 1))
         assert words[0] == "openred-central"
         assert cli.main(words[1:]) == 0
-    assert len(examples) == 4
+    assert len(examples) == 5
     assert "environment OPENRED_PORT" in capsys.readouterr().out
+
+
+def test_workers_get_the_settings_of_the_command_line(server: Server) -> None:
+    assert cli.main(["--workers", "2", "--port", "9000"]) == 0
+    assert server.front is not None
+    assert server.front.func is Crew
+    assert server.front.keywords == {"flags": {"workers": "2", "port": "9000"}}
+
+
+def test_one_process_has_no_crew(server: Server) -> None:
+    assert cli.main(["--workers", "1"]) == 0
+    assert server.front is None
 
 
 @pytest.mark.parametrize(
