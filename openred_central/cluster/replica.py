@@ -12,7 +12,6 @@ from ..clock import AttendedTime, Clock
 from ..collector import paused
 from ..directory.directory import Directory
 from ..directory.following import Differs, Following, Gap
-from ..directory.frame import Frame
 from ..histogram import Histogram
 from ..storage import frames
 from .link import Kind, Link, LinkBroken, read_json
@@ -77,8 +76,8 @@ class Replica:
         return not self._is_loading and self._clock.monotonic_s() - self._tick_s <= TICKS_MISSED_S
 
     async def load(self) -> None:
-        """Take the first load and the frames since. Raise `LinkBroken`."""
-        while self._is_loading:
+        """Take the first load, and frames until they have caught up with it. Raise `LinkBroken`."""
+        while self._is_loading or not self._following.settled:
             await self._take(*await self._link.receive())
 
     async def run(self) -> None:
@@ -151,15 +150,11 @@ class Replica:
         else:
             raise LinkBroken(f"the owner sent {kind.name}, which is for owners")
 
-    async def _take_frame(self, content: bytes, *, may_lag: bool = False) -> None:
+    async def _take_frame(self, content: bytes) -> None:
         if self._is_loading:
             self._frames.append(content)
             return
         frame = self._unpacked(frames.unpack, content)
-        # The load may have brought changes that are in later frames.
-        await self._apply(frame._replace(check=None) if may_lag else frame)
-
-    async def _apply(self, frame: Frame) -> None:
         try:
             for _ in self._following.apply(frame):
                 await asyncio.sleep(0)
@@ -186,7 +181,7 @@ class Replica:
         self._is_loading, self._has_loaded = False, True
         waiting, self._frames = self._frames, []
         for content in waiting:
-            await self._take_frame(content, may_lag=True)
+            await self._take_frame(content)
 
     def _take_tick(self, told: dict[str, Any]) -> None:
         self._tick_s = self._clock.monotonic_s()

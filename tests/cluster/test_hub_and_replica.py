@@ -156,9 +156,11 @@ async def test_changes_during_a_load_are_not_lost_and_no_fault(
                 # Not committed yet when the next part is made.
                 owner.register(f"late-{number}")
 
+        # Until then the load is ahead of the frames, and the worker does not serve yet.
+        asyncio.get_running_loop().call_later(0.05, owner.commit)
+
     monkeypatch.setattr(owner.leading, "load", changing)
     async with worker(owner) as side:
-        owner.commit()
         await until(lambda: side.replica.seq == owner.leading.seq)
         assert same(side, owner)
         assert side.replica.is_current
