@@ -23,6 +23,7 @@ _PAUSE_S_MIN = 1.0
 # A margin after the next whole second of the directory, which reports its time in milliseconds.
 _AFTER_SECOND_S = 0.02
 _NOT_MODIFIED = 304
+_MAY_HAVE_TAKEN_EFFECT = "outcome_unknown"
 _WRONG_TIME = ("signature_expired", "signature_early")
 _WRONG_SESSION = ("session_expired", "session_revoked", "session_syntax", "bad_session")
 
@@ -91,8 +92,9 @@ class Asker:
     ) -> Answer:
         """Return the answer to a request, of status 2xx or 304. `said` becomes its JSON body.
 
-        `prove` makes its proof; `repeatable` as in `Connections.ask`. Raises `ProblemError`, `RetryLater`,
-        `ClockError`, `ConnectionFailed` and `BadAnswer`.
+        `prove` makes its proof; `repeatable` as in `Connections.ask`. After an unknown outcome only a
+        repeatable request is sent again. Raises `ProblemError`, `RetryLater`, `ClockError`,
+        `ConnectionFailed` and `BadAnswer`.
         """
         try:
             body = b"" if said is None else orjson.dumps(said)
@@ -111,6 +113,8 @@ class Asker:
             if isinstance(refused, ForeignAnswer):
                 raise ForeignAnswer(refused.status, f"{self._connections.address.url}: {refused}")
             if isinstance(refused, RetryLater):
+                if refused.error == _MAY_HAVE_TAKEN_EFFECT and not repeatable:
+                    raise refused
                 pause_s = max(refused.retry_after_s, _PAUSE_S_MIN)
                 waited_s += pause_s
                 if waited_s > self._wait_s_max:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from typing import Any
 
@@ -45,10 +46,14 @@ class Case:
         self.asker = Asker(self.server.connections(), self.identity, self.server.sleep, wait_s_max)
 
     async def ask(
-        self, level: ProofLevel = ProofLevel.LIFE, said: dict[str, Any] | None = None
+        self,
+        level: ProofLevel = ProofLevel.LIFE,
+        said: dict[str, Any] | None = None,
+        *,
+        repeatable: bool = True,
     ) -> dict[str, Any]:
         prove = ask_for(self.identity, level, "POST")
-        return await self.asker.ask("POST", "/x", said, prove)
+        return await self.asker.ask("POST", "/x", said, prove, repeatable=repeatable)
 
     @property
     def proofs(self) -> list[str]:
@@ -159,6 +164,21 @@ async def test_the_sum_of_all_waits_is_bounded() -> None:
         await case.ask()
     assert (caught.value.retry_after_s, caught.value.error) == (6.0, "rate_limited")
     assert case.server.waited_s == [6.0]
+
+
+@pytest.mark.parametrize(("error", "times"), [("outcome_unknown", 1), ("no_leader", 2)])
+async def test_what_may_have_taken_effect_once_is_not_sent_twice(error: str, times: int) -> None:
+    """A key change that took effect voids the key that would sign it again."""
+    case = Case(in_turn((503, {"error": error}, {"Retry-After": "1"}), (200, {})))
+    with nullcontext() if times == 2 else pytest.raises(RetryLater, match=error):
+        await case.ask(repeatable=False)
+    assert len(case.server.asked) == times
+
+
+async def test_an_unknown_outcome_is_repeated_where_that_does_no_harm() -> None:
+    case = Case(in_turn((503, {"error": "outcome_unknown"}, {"Retry-After": "1"}), (200, {})))
+    await case.ask()
+    assert len(case.server.asked) == 2
 
 
 async def test_retry_after_zero_causes_no_busy_loop() -> None:
