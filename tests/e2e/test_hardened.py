@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from openred_central.cli.systemd_unit import service_unit
 from openred_central.settings.config import load
 from tests.support.running import Client, Server, Start, until
@@ -87,8 +89,9 @@ def assert_filtered(command: tuple[str, ...]) -> None:
     assert b"PermissionError" in run.stderr
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
 def test_the_server_makes_no_system_call_that_its_unit_refuses(
-    start: Start, tmp_path: Path, certificate: tuple[Path, Path]
+    start: Start, tmp_path: Path, certificate: tuple[Path, Path], workers: str
 ) -> None:
     """As `SystemCallFilter` has it, through all that a server does."""
     unit = service_unit(load({}, {}), sys.executable)
@@ -100,7 +103,7 @@ def test_the_server_makes_no_system_call_that_its_unit_refuses(
     assert_filtered(command)
     tls = ("--tls-certificate", str(certificate[0]), "--tls-key", str(certificate[1]))
     sockets = ("--unix-socket", str(tmp_path / "s"), "--admin-socket", str(tmp_path / "operators"))
-    flags = ("--probe", "tcp", "--heartbeat-tolerance-s", "2", "--admin-port", "0")
+    flags = ("--probe", "tcp", "--heartbeat-tolerance-s", "2", "--admin-port", "0", "--workers", workers)
     server: Server = start(*flags, *tls, *sockets, command=command)
     with Client(tmp_path / "s") as client, Client(tmp_path / "operators") as operator:
         claim = client.register("alice").document["claim"]
