@@ -160,6 +160,7 @@ class Server:
         try:
             return await self._run()
         finally:
+            self._front.close()
             ignore_signals()
 
     async def _run(self) -> bool:
@@ -179,7 +180,6 @@ class Server:
         try:
             end = await self._serve(directory, attended, restored, store, writer, vault)
         finally:
-            self._front.close()
             vault.close()
             writer.shutdown(wait=end.writer_idle)
             if end.writer_idle:

@@ -7,13 +7,16 @@ import resource
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from openred_central.exit_codes import ExitCode
 from openred_central.listening import StartError
+from openred_central.server.crew import Crew
 from openred_central.server.server import _close, _until, serve
 from openred_central.server.signals import STOPPING
 from openred_central.settings.config import load
@@ -49,6 +52,16 @@ def signals() -> Iterator[None]:
     yield
     for number, handler in zip(numbers, before, strict=True):
         signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("signals")
+def test_an_impossible_start_of_workers_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    configuration = load({"database": "postgres://x", "workers": "2"}, {})
+    assert serve(configuration, make_front=partial(Crew, flags={})) == ExitCode.CONFIG
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.usefixtures("signals")
