@@ -73,7 +73,11 @@ class Replica:
     @property
     def is_current(self) -> bool:
         """True while the replica follows, and the owner was heard lately."""
-        return not self._is_loading and self._clock.monotonic_s() - self._tick_s <= TICKS_MISSED_S
+        return (
+            not self._is_loading
+            and self._following.settled
+            and self._clock.monotonic_s() - self._tick_s <= TICKS_MISSED_S
+        )
 
     async def load(self) -> None:
         """Take the first load, and frames until they have caught up with it. Raise `LinkBroken`."""

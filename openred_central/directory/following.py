@@ -57,7 +57,7 @@ class Following:
     def settled(self) -> bool:
         """Return whether frames have caught up with the load, as they do soon.
 
-        Until then a frame may take a newer node back for a moment: signs of life go to the leader alone.
+        Until then a frame may take a newer node back for a moment, with the signs of life heard here.
         """
         return self.as_of >= self._loaded
 

@@ -53,7 +53,7 @@ from ..reporting.traffic import Served, Sums, Traffic, read_served, read_traffic
 from ..tasks.periodic import described
 from ..tasks.stall_meter import StallMeter
 from ..wording import counted
-from .assembly import Assembly
+from .assembly import Assembly, make_room
 from .front import Figures, Work
 
 log = logging.getLogger("openred.workers")
@@ -375,7 +375,10 @@ def _leaders_engine(assembly: Assembly) -> Engine:
         drain_timeout_s=configuration.drain_timeout_s,
     )
     return Engine(
-        limits=limits, clock=assembly.clock, new_request_id=assembly.new_request_id, fast_path=False
+        limits=make_room(limits, configuration.probes_max),
+        clock=assembly.clock,
+        new_request_id=assembly.new_request_id,
+        fast_path=False,
     )
 
 

@@ -6,10 +6,12 @@ import asyncio
 import logging
 import os
 import random
+import shutil
 import socket
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, Final, NamedTuple, NoReturn
 
 import uvloop
@@ -48,8 +50,7 @@ from .signals import on_signal, renew
 log = logging.getLogger("openred.workers")
 
 FIGURES_S: Final = 1.0
-# Signs of life wait half as long here as they do with the owner, so that a kill forgets no more than without
-# workers.
+# Signs of life wait half as long here as they do with the owner.
 FLUSHES_PER_INTERVAL: Final = 2
 # Without an owner, what is in flight has so long.
 ORPHAN_S: Final = 1.0
@@ -197,7 +198,8 @@ class Worker:
         try:
             await self._until_stopped(replica, tasks)
         except LinkBroken:
-            # Nobody is left to hand requests on to.
+            # Nobody is left to hand requests on to, or to remove their socket.
+            shutil.rmtree(Path(hello["socket"]).parent, ignore_errors=True)
             asyncio.get_running_loop().call_later(ORPHAN_S, engine.hurry)
             raise
         finally:

@@ -69,10 +69,10 @@ class ChangeSource(Protocol):
 class SaverOptions:
     """How often the saver saves, and how much at once.
 
-    A `kill -9` loses the signs of life of at most `flush_interval_s`. `batch_rows_max` bounds the time for
-    which a batch blocks the loop. `retry_s_max` is the longest pause between two attempts while the store
-    fails. A commit that takes longer than `commit_timeout_s` counts as failing. `stop_timeout_s` is the time
-    for the last flush.
+    A `kill -9` loses the signs of life of at most `flush_interval_s`, and those that workers have not
+    delivered. `batch_rows_max` bounds the time for which a batch blocks the loop. `retry_s_max` is the
+    longest pause between two attempts while the store fails. A commit that takes longer than
+    `commit_timeout_s` counts as failing. `stop_timeout_s` is the time for the last flush.
     """
 
     flush_interval_s: float
