@@ -21,7 +21,7 @@ from types import FrameType
 from .. import machine
 from ..load.requests import LoadError
 from ..machine import ROOT
-from . import following, holding, latency, loads, proving, registering, report, stalls, starting
+from . import following, holding, latency, loads, proving, registering, report, stalls, starting, workers
 from .databases import Databases
 from .goals import outcomes
 from .samples import QUICK, WHOLE, Bench, Samples
@@ -38,6 +38,7 @@ CASES: dict[str, Callable[[Bench], None]] = {
     "restore": starting.measure_restoring,
     "memory": holding.measure,
     "stalls": stalls.measure,
+    "workers": workers.measure,
 }
 # Failures of one case after which the others go on.
 FAILURES = (ServerError, LoadError, OSError, RuntimeError, subprocess.SubprocessError, sqlite3.Error)

@@ -18,6 +18,7 @@ OURS = "ours"
 LIMITED = "ours, limits on"
 PROXIED = "ours, behind a proxy"
 LOGGED = "ours, access log of 1 %"
+WORKERS = "ours, 2 workers"
 OURS_TLS = "ours, over TLS"
 BARE = "bare uvloop"
 BARE_CLOSING = "bare uvloop, closing"
@@ -196,6 +197,7 @@ CONTESTANTS = {
         Contestant(LIMITED, _ours_with(_LIMITED), _present, HTTP_KINDS),
         Contestant(PROXIED, _ours_with({**_LIMITED, "trusted-proxies": "127.0.0.1"}), _present, HTTP_KINDS),
         Contestant(LOGGED, _ours_with({"access-log": "0.01"}), _present, HTTP_KINDS),
+        Contestant(WORKERS, _ours_with({"workers": "2"}), _present, HTTP_KINDS),
         Contestant(OURS_TLS, _ours_with({}, tls=True), _present, HTTP_KINDS),
         # Answers once for each piece of data, not for each request.
         Contestant(BARE, _peer("bare"), _present, HTTP_KINDS, pipelines=False),

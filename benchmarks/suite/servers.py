@@ -36,11 +36,12 @@ class ServerError(Exception):
 
 
 class Running(NamedTuple):
-    """A server that listens: its port, process, and the seconds until it listened."""
+    """A server that listens: its port, process, the seconds until it listened, and its log."""
 
     port: int
     process: subprocess.Popen[bytes]
     started_s: float
+    log: Path
 
     # Its descendants are looked up each time, because nginx listens before it starts its worker.
     def processor_s(self) -> float:
@@ -159,7 +160,7 @@ class Site(NamedTuple):
                 )
             try:
                 started_s = _wait_until_it_listens(name, process, place.port, began_s, log)
-                yield Running(place.port, process, started_s)
+                yield Running(place.port, process, started_s, log)
             finally:
                 _stop(process)
 
