@@ -108,8 +108,8 @@ def _quotas(pids: list[int]) -> Iterator[None]:
         yield
     finally:
         for folder in filter(Path.exists, folders):
-            for pid in (folder / "cgroup.procs").read_text().split():
-                (CGROUPS / "cgroup.procs").write_text(pid)
+            for member in (folder / "cgroup.procs").read_text().split():
+                (CGROUPS / "cgroup.procs").write_text(member)
             folder.rmdir()
 
 

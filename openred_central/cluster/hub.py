@@ -15,7 +15,7 @@ from ..directory.merging import Merger
 from ..directory.state.changes import Batch
 from ..storage import frames
 from .link import Kind, Link, LinkBroken, read_json
-from .signs import unpack_signs
+from .signs import pack_signs, unpack_signs
 
 log = logging.getLogger("openred.workers")
 
@@ -145,10 +145,15 @@ class Hub:
             signs = unpack_signs(content)
         except ValueError as error:
             raise LinkBroken(f"worker {member.number} sent no signs of life: {error}") from error
-        now = self._now()
-        for run in signs.pages:
-            if self._merger.merge(run, signs.as_of, now) is None:
-                raise LinkBroken(f"worker {member.number} lags too far behind")
+        heard = self._merger.merge(signs.heard, signs.as_of, self._now())
+        if heard is None:
+            raise LinkBroken(f"worker {member.number} lags too far behind")
+        if heard:
+            if len(heard) < len(signs.heard.slots):
+                content = pack_signs(signs._replace(heard=signs.heard.only(heard)))
+            for other in self.members - {member}:
+                self._send(other, Kind.SIGNS, content)
+            self._leading.told(heard)
         if signs.is_last and member.through_s is not None:
             member.through_s = signs.through_s
 

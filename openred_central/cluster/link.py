@@ -27,8 +27,9 @@ class Kind(IntEnum):
     """The kind of a message; JSON unless it says otherwise.
 
     To a worker: HELLO has what it needs to begin; parts of a LOAD (bytes) bring the whole directory, LOADED
-    ends them; FRAME (bytes) is one commit; TICK comes twice a second, and EVENTS with what is new in the
-    log of events; RENEW: read the certificate again; STOP: drain and end.
+    ends them; FRAME (bytes) is one commit, SIGNS (bytes) are signs of life that another worker heard; TICK
+    comes twice a second, and EVENTS with what is new in the log of events; RENEW: read the certificate again;
+    STOP: drain and end.
 
     To the owner: READY, once it serves, with the attended time since when; SIGNS (bytes), the signs of life
     that it heard; FIGURES, each second; RESYNC: it cannot follow, and needs another LOAD.

@@ -12,15 +12,17 @@ from ..clock import AttendedTime, Clock
 from ..collector import paused
 from ..directory.directory import Directory
 from ..directory.following import Differs, Following, Gap
+from ..directory.frame import Frame
+from ..directory.state.signs import SignColumns
 from ..histogram import Histogram
 from ..storage import frames
 from .link import Kind, Link, LinkBroken, read_json
-from .signs import pack_signs
+from .signs import Signs, pack_signs, unpack_signs
 
 log = logging.getLogger("openred.workers")
 
-# So many runs of pages of signs of life are one message.
-RUNS_PER_MESSAGE: Final = 4
+# So many signs of life are one message.
+SIGNS_PER_MESSAGE: Final = 2_000
 TURNS_TO_READ: Final = 3
 # Without a word of the owner for so long, nothing is known of its store.
 TICKS_MISSED_S: Final = 3.0
@@ -53,9 +55,9 @@ class Replica:
         self._events = events
         self._renew = renew
         self._following = Following(directory)
-        # Parts of a load under way, and frames that came meanwhile.
+        # Parts of a load under way, and frames and signs of life that came meanwhile.
         self._parts: list[Any] = []
-        self._frames: list[bytes] = []
+        self._later: list[tuple[Kind, bytes]] = []
         self._is_loading, self._has_loaded = True, False
         self._waiters: list[tuple[int, int, asyncio.Future[None]]] = []
         self._asked = 0
@@ -102,12 +104,11 @@ class Replica:
         # loop, connections first.
         for _ in range(TURNS_TO_READ):
             await asyncio.sleep(0)
-        runs, as_of = self._following.heard(), self._following.as_of
-        for first in range(0, len(runs), RUNS_PER_MESSAGE):
-            some = runs[first : first + RUNS_PER_MESSAGE]
-            self._link.send(Kind.SIGNS, pack_signs(through_s, as_of, some, is_last=False))
+        heard, as_of = self._following.heard(), self._following.as_of
+        for some in heard.parts(SIGNS_PER_MESSAGE):
+            self._link.send(Kind.SIGNS, pack_signs(Signs(through_s, as_of, False, some)))
             await self._link.drain()
-        self._link.send(Kind.SIGNS, pack_signs(through_s, as_of, (), is_last=True))
+        self._link.send(Kind.SIGNS, pack_signs(Signs(through_s, as_of, True, SignColumns())))
 
     def ready(self, since_s: float) -> None:
         """Tell the owner that the worker serves, and hears signs of life, since attended `since_s`."""
@@ -137,8 +138,12 @@ class Replica:
         return len(self._waiters)
 
     async def _take(self, kind: Kind, content: bytes) -> None:
-        if kind is Kind.FRAME:
-            await self._take_frame(content)
+        if self._is_loading and kind in (Kind.FRAME, Kind.SIGNS):
+            self._later.append((kind, content))
+        elif kind is Kind.FRAME:
+            await self._apply(self._unpacked(frames.unpack, content))
+        elif kind is Kind.SIGNS:
+            self._following.take_signs(self._unpacked(unpack_signs, content).heard)
         elif kind is Kind.TICK:
             self._take_tick(read_json(kind, content))
         elif kind is Kind.LOAD:
@@ -154,11 +159,7 @@ class Replica:
         else:
             raise LinkBroken(f"the owner sent {kind.name}, which is for owners")
 
-    async def _take_frame(self, content: bytes) -> None:
-        if self._is_loading:
-            self._frames.append(content)
-            return
-        frame = self._unpacked(frames.unpack, content)
+    async def _apply(self, frame: Frame) -> None:
         try:
             for _ in self._following.apply(frame):
                 await asyncio.sleep(0)
@@ -183,9 +184,9 @@ class Replica:
             with paused():
                 self._following.load(parts)
         self._is_loading, self._has_loaded = False, True
-        waiting, self._frames = self._frames, []
-        for content in waiting:
-            await self._take_frame(content)
+        waiting, self._later = self._later, []
+        for kind, content in waiting:
+            await self._take(kind, content)
 
     def _take_tick(self, told: dict[str, Any]) -> None:
         self._tick_s = self._clock.monotonic_s()
@@ -196,5 +197,5 @@ class Replica:
     def _unpacked(unpack: Callable[[bytes], Any], content: bytes) -> Any:
         try:
             return unpack(content)
-        except frames.FrameError as error:
+        except ValueError as error:
             raise LinkBroken(f"the owner sent what cannot be read: {error}") from error

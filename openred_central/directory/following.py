@@ -8,23 +8,22 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Iterable, Iterator
-from itertools import compress
-from operator import gt
 from typing import Final, TypeVar
 
 from ..errors import InternalBug
 from .directory import Directory
 from .frame import Check, Frame, HabitChunk, LoadPart, Outlook
+from .hearing import hearing
 from .state.columns import records_of
 from .state.habits import CHUNK_SLOTS
 from .state.node import Record
-from .state.pages import PageRun
+from .state.pages import HEARD, HeardPages
+from .state.signs import SignColumns, signs_in
 
-# Rows between two turns of other work; a page counts as several.
+# Rows between two turns of other work; a chunk of habits counts as several, signs of life as less.
 SLICE_ROWS: Final = 200
-PAGE_ROWS: Final = 10
-# Signs of life that are compared at once, in bytes of their times.
-BLOCK_BYTES: Final = 8 * 25
+CHUNK_ROWS: Final = 10
+SIGNS_PER_ROW: Final = 10
 
 Row = TypeVar("Row")
 
@@ -52,6 +51,9 @@ class Following:
         self._loaded = 0
         directory.may_change = lambda: False
         self._nodes.is_replica = True
+        # Here signs of life go on one by one.
+        self._nodes.changes.heard = HeardPages(slots_each=1)
+        directory.hear = hearing(directory.nodes, directory.expiry)
 
     @property
     def settled(self) -> bool:
@@ -90,8 +92,10 @@ class Following:
         yield from _sliced(nodes.tombstones.lift, batch.lifted_id_hashes)
         yield from _sliced(self._write, batch.records)
         yield from _sliced(nodes.tombstones.take, batch.tombstones)
-        yield from _sliced(self._take_signs, batch.pages, PAGE_ROWS)
-        yield from _sliced(self._take_habits, frame.habits, PAGE_ROWS)
+        for signs in frame.signs.parts(SIGNS_PER_ROW * SLICE_ROWS):
+            self.take_signs(signs)
+            yield
+        yield from _sliced(self._take_habits, frame.habits, CHUNK_ROWS)
         self._take_outlook(frame.outlook)
         nodes.revision = batch.vitals.revision
         self.directory.expiry.silence.usual_per_h = batch.vitals.transitions_per_h
@@ -128,13 +132,30 @@ class Following:
                     nodes.tombstones.lift(tombstone.id_hash)
             yield
         self._end_load(part)
-        nodes.changes.heard.put_back(range(len(nodes.changes.heard.marks)))
+        marks = nodes.changes.heard.marks
+        marks[:] = bytes([HEARD]) * len(marks)
 
-    def heard(self) -> list[PageRun]:
-        """Take the pages on which a node was heard here since the last call."""
-        heard = self._nodes.changes.heard
-        heard.flush()
-        return list(map(self._nodes.registry.pages, heard.take(heard.due)))
+    def heard(self) -> SignColumns:
+        """Take the signs of life of the nodes that were heard here since the last call."""
+        registry = self._nodes.registry
+        states, slots = registry.states, self._nodes.changes.heard.take_heard()
+        return signs_in(registry, [slot for slot in slots if states[slot]])
+
+    def take_signs(self, signs: SignColumns) -> None:
+        """Take those of `signs` that are later than what is known here."""
+        registry = self._nodes.registry
+        states, last_seen_at, last_seen_s, usual_gap_s = (
+            registry.states,
+            registry.last_seen_at,
+            registry.last_seen_s,
+            registry.usual_gap_s,
+        )
+        end = len(last_seen_s)
+        for slot, at, at_s, gap_s in zip(*signs, strict=True):
+            if slot < end and at_s > last_seen_s[slot] and states[slot]:
+                last_seen_s[slot] = at_s
+                last_seen_at[slot] = at
+                usual_gap_s[slot] = gap_s
 
     def _free(self, slot: int) -> None:
         if not self._nodes.registry.is_free(slot):
@@ -176,29 +197,6 @@ class Following:
             last_seen_s=registry.last_seen_s[slot],
             usual_gap_s=registry.usual_gap_s[slot],
         )
-
-    def _take_signs(self, run: PageRun) -> None:
-        """Take the later signs of life of a page."""
-        registry, first = self._nodes.registry, run.first_slot
-        last_seen_at, last_seen_s, usual_gap_s = (
-            registry.last_seen_at,
-            registry.last_seen_s,
-            registry.usual_gap_s,
-        )
-        told, known = run.last_seen_s.tobytes(), last_seen_s[first : run.slots.stop].tobytes()
-        # Mostly few nodes of a page were heard, and equal bytes are skipped soonest.
-        for begin in range(0, len(told), BLOCK_BYTES):
-            end = begin + BLOCK_BYTES
-            if told[begin:end] == known[begin:end]:
-                continue
-            slots = range(first + begin // 8, first + min(end, len(told), len(known)) // 8)
-            rows = slice(slots.start - first, slots.stop - first)
-            newer = map(gt, run.last_seen_s[rows], last_seen_s[slots.start : slots.stop])
-            columns = (column[rows] for column in run[1:])
-            for slot, at, at_s, gap_s in compress(zip(slots, *columns, strict=True), newer):
-                last_seen_s[slot] = at_s
-                last_seen_at[slot] = at
-                usual_gap_s[slot] = gap_s
 
     def _take_habits(self, chunk: HabitChunk) -> None:
         habits, first = self._nodes.habits, chunk.number * CHUNK_SLOTS

@@ -13,6 +13,7 @@ from .nodes import Nodes
 from .state.changes import Batch
 from .state.columns import DIGEST_MASK, RecordColumns
 from .state.node import Tombstone
+from .state.signs import SignColumns
 
 
 class HabitChunk(NamedTuple):
@@ -49,13 +50,15 @@ class Check(NamedTuple):
 class Frame(NamedTuple):
     """One commit, number `seq` of the run, at wall time `at`.
 
-    `batch` has no kept values, which only a store needs. `habits` and `outlook` are what changed since the
+    `batch` has neither kept values nor pages, which only a store needs; `signs` are the signs of life on
+    these pages that followers were not told yet. `habits` and `outlook` are what changed since the
     former frame. `check` is the state after this frame; None while further changes are pending.
     """
 
     seq: int
     at: float
     batch: Batch
+    signs: SignColumns = SignColumns()
     habits: Sequence[HabitChunk] = ()
     outlook: Outlook | None = None
     check: Check | None = None

@@ -9,7 +9,6 @@ from ..clock import Now
 from .life.expiry import Expiry
 from .lifecycle import Event
 from .nodes import Nodes
-from .state.pages import PAGE_SLOTS
 
 # Gaps below this, and below this share of the usual one, do not count: a node may register and then send a
 # heartbeat at each of its starts.
@@ -26,7 +25,8 @@ def hearing(nodes: Nodes, expiry: Expiry) -> Callable[[int, Now], None]:
 
     It is a closure, because looking up attributes takes longer than the rest.
     """
-    registry, set_aside, marks = nodes.registry, expiry.set_aside, nodes.changes.heard.marks
+    registry, set_aside, heard = nodes.registry, expiry.set_aside, nodes.changes.heard
+    marks, slots_each = heard.marks, heard.slots_each
     last_seen_s, last_seen_at, usual_gap_s = (
         registry.last_seen_s,
         registry.last_seen_at,
@@ -46,7 +46,7 @@ def hearing(nodes: Nodes, expiry: Expiry) -> Callable[[int, Now], None]:
         last_seen_s[slot] = attended_s
         last_seen_at[slot] = wall_s
         # `HEARD`, written out because a name is slower.
-        marks[slot // PAGE_SLOTS] = 1
+        marks[slot // slots_each] = 1
 
     return hear
 

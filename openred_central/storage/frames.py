@@ -14,12 +14,11 @@ from typing import Any, Final, TypeVar
 
 from ..directory.frame import Check, Frame, HabitChunk, LoadPart, Outlook
 from ..directory.lifecycle import State
-from ..directory.state import pages
 from ..directory.state.changes import Batch, Vitals
 from ..directory.state.columns import RecordColumns, columns_of, records_of
 from ..directory.state.habits import CHUNK_SLOTS, PACKED_BYTES
 from ..directory.state.node import Tombstone
-from ..directory.state.pages import PageRun
+from ..directory.state.signs import SignColumns
 
 VERSION: Final = 1
 FRAME: Final = 1
@@ -36,7 +35,7 @@ _RECORDS: Final = "ItBBdddddQttsddtQtB"
 _RECORDS_AS_BYTES: Final = _RECORDS.replace("t", "s")
 _TOMBSTONES: Final = "ttddtQBt"
 _HABITS: Final = "Iss"
-_PAGES: Final = "Is"
+_SIGNS: Final = "Iddf"
 
 Row = TypeVar("Row")
 
@@ -50,7 +49,6 @@ def pack(frame: Frame) -> bytes:
     batch = frame.batch
     vitals, check = batch.vitals, frame.check
     records = columns_of(batch.records) if batch.records else ()
-    packed_pages = [page for run in batch.pages for page in zip(run.numbers, pages.pack(run), strict=True)]
     return b"".join(
         (
             _HEAD.pack(VERSION, FRAME),
@@ -59,7 +57,7 @@ def pack(frame: Frame) -> bytes:
             _section(_columns([(id_hash,) for id_hash in batch.lifted_id_hashes], "t")),
             _section(_by_columns(records, _RECORDS_AS_BYTES)),
             _section(_columns(batch.tombstones, _TOMBSTONES)),
-            _section(_columns(packed_pages, _PAGES)),
+            _section(pack_signs(frame.signs)),
             _section(_columns(frame.habits, _HABITS)),
             _section(_outlook(frame.outlook)),
             _section(
@@ -93,6 +91,19 @@ def unpack_part(data: bytes) -> LoadPart:
     return _read(data, LOAD_PART, _part)
 
 
+def pack_signs(signs: SignColumns) -> bytes:
+    """Return `signs` as bytes."""
+    return _by_columns(signs, _SIGNS)
+
+
+def unpack_signs(data: bytes) -> SignColumns:
+    """Return the signs of life that `pack_signs` made bytes of. Raise `FrameError` for anything else."""
+    try:
+        return SignColumns._make(_Reader(data).columns(_SIGNS))
+    except struct.error as error:
+        raise FrameError(f"cannot be read: {error}") from error
+
+
 def _read(data: bytes, kind: int, read: Callable[[_Reader], Row]) -> Row:
     reader = _Reader(data)
     try:
@@ -119,11 +130,11 @@ def _frame(reader: _Reader) -> Frame:
         [id_hash for (id_hash,) in lifted],
         Vitals._make(vitals),
         last_change,
-        reader.section().rows(_PAGES, _page),
     )
+    signs = SignColumns._make(reader.section().columns(_SIGNS))
     habits = reader.section().rows(_HABITS, _habit_chunk)
     outlook, check = _read_outlook(reader.section()), reader.section()
-    return Frame(seq, at, batch, habits, outlook, _read_check(check))
+    return Frame(seq, at, batch, signs, habits, outlook, _read_check(check))
 
 
 def _part(reader: _Reader) -> LoadPart:
@@ -147,10 +158,6 @@ def _habit_chunk(row: Iterable[Any]) -> HabitChunk:
     if (len(chunk.packed), len(chunk.odds)) != (PACKED_BYTES, CHUNK_SLOTS):
         raise FrameError(f"has a chunk of habits of {len(chunk.packed)} and {len(chunk.odds)} bytes")
     return chunk
-
-
-def _page(row: Iterable[Any]) -> PageRun:
-    return pages.unpack(*row)
 
 
 def _outlook(outlook: Outlook | None) -> bytes:

@@ -183,6 +183,22 @@ async def test_signs_of_life_reach_the_owner_and_the_other_workers(owner: Owner)
         assert other.directory.nodes.registry.last_seen_s[1 - slot] < heard_s
 
 
+async def test_signs_of_life_that_the_owner_ignores_go_no_further(owner: Owner) -> None:
+    owner.register("a", "b")
+    owner.commit()
+    async with worker(owner, 0) as one, worker(owner, 1) as other:
+        owner.clock.advance(1.0)
+        now = one.attended.now()
+        beat(one.directory, "a", now)
+        beat(one.directory, "b", now)
+        # The workers do not know it yet.
+        owner.directory.forget("a", now)
+        await one.replica.flush()
+        known = other.directory.nodes.registry
+        await until(lambda: known.last_seen_s[other.directory.slot("b", now)] == now.attended_s)
+        assert known.last_seen_s[other.directory.slot("a", now)] < now.attended_s
+
+
 async def test_the_horizon_is_what_all_workers_have_delivered(owner: Owner) -> None:
     assert owner.hub.horizon_s() == owner.attended.now().attended_s
     async with worker(owner, 0) as one, worker(owner, 1) as other:

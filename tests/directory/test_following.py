@@ -17,6 +17,7 @@ from openred_central.directory.leading import Leading
 from openred_central.directory.life.mass_silence import MassSilenceOptions
 from openred_central.directory.lifecycle import State
 from openred_central.directory.merging import Merger
+from openred_central.directory.state.signs import SignColumns
 from openred_central.errors import CallerError
 from openred_central.storage.frames import pack, pack_part, unpack, unpack_part
 from tests.support.building import (
@@ -179,7 +180,7 @@ DROPPED: dict[str, Callable[[Frame], Frame]] = {
     "records": lambda frame: frame._replace(batch=frame.batch._replace(records=[])),
     "tombstones": lambda frame: frame._replace(batch=frame.batch._replace(tombstones=[])),
     "lifted": lambda frame: frame._replace(batch=frame.batch._replace(lifted_id_hashes=[])),
-    "pages": lambda frame: frame._replace(batch=frame.batch._replace(pages=[])),
+    "signs": lambda frame: frame._replace(signs=SignColumns()),
     "habits": lambda frame: frame._replace(habits=[]),
     "outlook": lambda frame: frame._replace(outlook=None),
 }
@@ -200,7 +201,7 @@ def test_every_section_of_a_frame_counts(seed: int, dropped: str) -> None:
     for frame in origin.commit_all():
         with suppress(Differs):
             apply(following, DROPPED[dropped](unpack(frame)))
-    if dropped in ("pages", "habits", "outlook"):
+    if dropped in ("signs", "habits", "outlook"):
         assert content(following.directory, origin.now) != content(origin.directory, origin.now)
     else:
         assert differed, "the digest shows it at once"
@@ -331,23 +332,43 @@ def test_signs_of_life_heard_here_outlast_a_record_and_a_resync() -> None:
     for frame in frames:
         apply(following, frame)
     beat(following.directory, "a", at(9.0))
-    assert [run.last_seen_s[slot] for run in following.heard()] == [9.0]
-    assert following.heard() == []
+    assert list(following.heard().last_seen_s) == [9.0]
+    assert following.heard().slots == []
     origin.directory.revoke_all(slot)
     for frame in origin.commit_all():
         apply(following, frame)
     assert following.directory.nodes.registry.record(slot)[5:7] == (at(9.0).wall_s, 9.0)
     assert following.directory.nodes.registry.generation(slot) == 1
-    assert len(following.heard()) == 1
+    assert len(following.heard().slots) == 1
     resync(following, origin.load())
     assert following.directory.nodes.registry.last_seen_s[slot] == 9.0
-    assert [run.last_seen_s[slot] for run in following.heard()] == [9.0], "the leader may have refused it"
+    assert list(following.heard().last_seen_s) == [9.0], "the leader may have refused it"
     # Another life of the name has not been heard.
     origin.directory.forget("a", origin.now)
     register(origin.directory, "a", at(2.0))
     for frame in origin.commit_all():
         apply(following, frame)
     assert following.directory.nodes.registry.last_seen_s[slot] == 2.0
+
+
+def test_a_frame_tells_what_was_heard_at_the_leader_alone() -> None:
+    origin = Origin(Random(1))
+    slots = [register(origin.directory, name, origin.now) for name in ("a", "b", "c")]
+    for _ in origin.commit_all():
+        pass
+    beat(origin.directory, "b", at(9.0))
+    signs = SignColumns(slots[2:], [at(8.0).wall_s], [8.0], [60.0])
+    heard = origin.merger.merge(signs, origin.directory.nodes.changes.last, at(9.0))
+    assert heard == slots[2:]
+    origin.leading.told(heard)
+    # A frame has a whole page to choose from.
+    frame = unpack(*origin.commit_all())
+    told = dict(zip(frame.signs.slots, frame.signs.last_seen_s, strict=True))
+    assert told.pop(slots[1]) == 9.0
+    assert slots[2] not in told
+    beat(origin.directory, "a", at(9.5))
+    frame = unpack(*origin.commit_all())
+    assert frame.signs.slots == slots[:1]
 
 
 def test_a_node_that_the_leader_took_for_another_is_told_again() -> None:
@@ -358,12 +379,11 @@ def test_a_node_that_the_leader_took_for_another_is_told_again() -> None:
     following.load(origin.load())
     assert not following.settled, "an older frame may still take it back"
     beat(following.directory, "a", at(9.0))
-    for run in following.heard():
-        assert origin.merger.merge(run, following.as_of, at(9.0)) == []
+    assert origin.merger.merge(following.heard(), following.as_of, at(9.0)) == []
     for frame in origin.commit_all():
         apply(following, frame)
     assert following.settled
-    assert [origin.merger.merge(run, following.as_of, at(9.0)) for run in following.heard()] == [[slot]]
+    assert origin.merger.merge(following.heard(), following.as_of, at(9.0)) == [slot]
 
 
 def test_late_signs_of_life_are_not_those_of_the_next_node_in_their_slot() -> None:
@@ -373,14 +393,12 @@ def test_late_signs_of_life_are_not_those_of_the_next_node_in_their_slot() -> No
     beat(following.directory, "former", at(9.0))
     origin.directory.forget("former", at(2.0))
     assert register(origin.directory, "next", at(3.0)) == slot
-    for run in following.heard():
-        assert origin.merger.merge(run, following.as_of, at(10.0)) == []
+    assert origin.merger.merge(following.heard(), following.as_of, at(10.0)) == []
     assert origin.directory.nodes.registry.last_seen_s[slot] == 3.0
     for frame in origin.commit_all():
         apply(following, frame)
     beat(following.directory, "next", at(9.5))
-    for run in following.heard():
-        assert origin.merger.merge(run, following.as_of, at(10.0)) == [slot]
+    assert origin.merger.merge(following.heard(), following.as_of, at(10.0)) == [slot]
 
 
 def test_a_follower_writes_only_times(seed: int) -> None:

@@ -8,7 +8,7 @@ from openred_central.directory.directory import Directory
 from openred_central.directory.lifecycle import State
 from openred_central.directory.merging import Merger
 from openred_central.directory.state.fills import Fills
-from openred_central.directory.state.pages import PageRun
+from openred_central.directory.state.signs import SignColumns
 from tests.support.building import (
     EPOCH_S,
     SHORT_LIFE,
@@ -21,8 +21,6 @@ from tests.support.building import (
     save_all,
     state_of,
 )
-from tests.support.records import page
-from tests.support.records import record as stored
 
 
 def merging(count: int = 3) -> tuple[Directory, Merger]:
@@ -34,11 +32,9 @@ def merging(count: int = 3) -> tuple[Directory, Merger]:
     return directory, Merger(directory)
 
 
-def heard(*rows: tuple[int, float]) -> PageRun:
-    """Return the first page, which tells these slots and times."""
-    return page(
-        0, [stored(slot, last_seen_at=EPOCH_S + s, last_seen_s=s, usual_gap_s=60.0) for slot, s in rows]
-    )
+def heard(*rows: tuple[int, float]) -> SignColumns:
+    """Return signs of life in these slots at these times."""
+    return SignColumns(*zip(*((slot, EPOCH_S + s, s, 60.0) for slot, s in rows), strict=True))
 
 
 def test_the_later_time_counts() -> None:

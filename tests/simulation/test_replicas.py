@@ -1,6 +1,6 @@
 """A leader and two followers in a virtual network, from a seed: nodes are heard anywhere, and all agree.
 
-Signs of life come to any process; frames, loads and pages of signs of life take their time, frames get lost,
+Signs of life come to any process; frames, loads and signs of life take their time, frames get lost,
 followers pause and are killed, commits fail, transitions are held. Beside it stands a plain account of who
 was heard when. `OPENRED_PROFILE=soak` runs a hundred times as many worlds.
 """
@@ -25,7 +25,7 @@ from openred_central.directory.leading import Leading
 from openred_central.directory.lifecycle import State
 from openred_central.directory.merging import Merger
 from openred_central.directory.state.node import Record, Transition
-from openred_central.directory.state.pages import PageRun
+from openred_central.directory.state.signs import SignColumns
 from openred_central.errors import CallerError
 from openred_central.storage.frames import pack, pack_part, unpack, unpack_part
 from openred_central.tasks.prober import Submission
@@ -96,7 +96,7 @@ class Follower:
         # Signs of life that it has not sent yet.
         self.untold: list[tuple[str, Beat]] = []
         self._parts: list[LoadPart] | None = None
-        self._frames: deque[bytes] = deque()
+        self._frames: deque[bytes | SignColumns] = deque()
         # The frame or load that is being taken in.
         self._work: Iterator[None] | None = None
         self.loading: Iterator[LoadPart] = iter(())
@@ -121,7 +121,11 @@ class Follower:
     def _turn(self) -> None:
         if self._work is None:
             if self._parts is None and self._frames:
-                self._work = self.following.apply(unpack(self._frames.popleft()))
+                message = self._frames.popleft()
+                if isinstance(message, SignColumns):
+                    self.following.take_signs(message)
+                else:
+                    self._work = self.following.apply(unpack(message))
             return
         try:
             next(self._work)
@@ -138,11 +142,11 @@ class Follower:
         self.up.send(partial(self.world.begin_load, self))
 
     def flush(self) -> None:
-        """Send the pages on which nodes were heard here."""
+        """Send the signs of life that came here."""
         self.flush_s = self.world.clock.monotonic_s() + 0.5
-        through_s, as_of, runs = self.attended.now().attended_s, self.following.as_of, self.following.heard()
+        through_s, as_of, signs = self.attended.now().attended_s, self.following.as_of, self.following.heard()
         told, self.untold = self.untold, []
-        self.up.send(partial(self.world.take, self, through_s, as_of, runs, told))
+        self.up.send(partial(self.world.take, self, through_s, as_of, signs, told))
 
     def tick(self, attended_s: float, *, attending: bool) -> None:
         self.attended.follow(attended_s, attending=attending)
@@ -166,6 +170,9 @@ class Follower:
 
     def frame(self, packed: bytes) -> None:
         self._frames.append(packed)
+
+    def signs(self, signs: SignColumns) -> None:
+        self._frames.append(signs)
 
 
 @dataclass
@@ -246,11 +253,15 @@ class World:
         follower: Follower,
         through_s: float,
         as_of: int,
-        runs: list[PageRun],
+        signs: SignColumns,
         told: list[tuple[str, Beat]],
     ) -> None:
-        for run in runs:
-            assert self.merger.merge(run, as_of, self.attended.now()) is not None
+        heard = self.merger.merge(signs, as_of, self.attended.now())
+        assert heard is not None
+        self.leading.told(heard)
+        for other in self.followers:
+            if other is not follower:
+                other.down.send(partial(other.signs, signs.only(heard)))
         follower.through_s = through_s
 
     def commit(self) -> None:

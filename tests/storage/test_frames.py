@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from array import array
 from contextlib import suppress
 from random import Random
 
@@ -16,7 +15,7 @@ from openred_central.directory.state.changes import Batch, Vitals
 from openred_central.directory.state.columns import columns_of
 from openred_central.directory.state.habits import CHUNK_SLOTS, PACKED_BYTES
 from openred_central.directory.state.node import Record, Tombstone
-from openred_central.directory.state.pages import PAGE_SLOTS, PageRun
+from openred_central.directory.state.signs import SignColumns
 from openred_central.storage.frames import FrameError, pack, pack_part, unpack, unpack_part
 
 SLOTS = st.integers(0, 2**32 - 1)
@@ -62,11 +61,11 @@ OUTLOOKS = st.none() | st.builds(Outlook, TIMES, TIMES, BYTES, st.binary(max_siz
 
 
 @st.composite
-def pages(draw: st.DrawFn) -> PageRun:
-    count = draw(st.integers(1, PAGE_SLOTS))
+def signs(draw: st.DrawFn) -> SignColumns:
+    slots = draw(st.lists(SLOTS, max_size=20))
     random = Random(draw(st.integers()))
-    at, attended, gap = (array(code, [random.random() for _ in range(count)]) for code in "ddf")
-    return PageRun(draw(st.integers(0, 2**24)), at, attended, gap)
+    columns = ([float(random.randrange(1 << 20)) for _ in slots] for _ in range(3))
+    return SignColumns(slots, *columns)
 
 
 FRAMES = st.builds(
@@ -81,9 +80,10 @@ FRAMES = st.builds(
         st.lists(TEXTS, max_size=3),
         st.builds(Vitals, TIMES, COUNTERS, TIMES),
         COUNTERS,
-        st.lists(pages(), max_size=2),
+        st.just(()),
         st.just(()),
     ),
+    signs(),
     HABITS,
     OUTLOOKS,
     st.none() | st.builds(Check, COUNTERS, st.tuples(*[COUNTERS] * len(State)), COUNTERS),

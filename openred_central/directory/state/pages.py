@@ -6,6 +6,7 @@ of life that came. Pages are stored again and again; the latest one holds.
 
 from __future__ import annotations
 
+import re
 import sys
 from array import array
 from collections.abc import Iterable
@@ -23,6 +24,7 @@ NO_SIGN_S: Final = -1.0
 # Marks of a page that gathers.
 HEARD: Final = 1
 NOTED: Final = 2
+_HEARD: Final = re.compile(bytes([HEARD]))
 
 
 class PageRun(NamedTuple):
@@ -98,10 +100,12 @@ class HeardPages:
     They gather until a flush makes them due, and are then taken: so a page is stored once a flush, however
     often its nodes are heard. `marks` has room for every page in use, and for each page that gathers `HEARD`,
     or `NOTED` without a sign of life since `is_news` was asked. The heartbeat path (`Directory.hear`) writes
-    it, instead of calling `add`.
+    it, instead of calling `add`. A process that stores nothing, but tells each sign of life, has pages of one
+    slot.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, slots_each: int = PAGE_SLOTS) -> None:
+        self.slots_each = slots_each
         self.marks = bytearray()
         # True after a sign of life since `is_news` that `marks` does not show.
         self.unmarked_news = False
@@ -119,7 +123,7 @@ class HeardPages:
 
     def make_room(self, slots: int) -> None:
         """Make room for the marks of so many slots."""
-        pages = -(-slots // PAGE_SLOTS)
+        pages = -(-slots // self.slots_each)
         if pages > len(self.marks):
             for marks in (self.marks, self._due):
                 marks.extend(bytes(pages - len(marks)))
@@ -127,12 +131,13 @@ class HeardPages:
     def add(self, slot: int) -> None:
         """Add the page of `slot`, whose node was heard."""
         self.make_room(slot + 1)
-        self.marks[slot // PAGE_SLOTS] = HEARD
+        self.marks[slot // self.slots_each] = HEARD
 
     def add_freed(self, slot: int) -> None:
         """Add the page of `slot`, whose node is no more."""
         self.make_room(slot + 1)
-        self.marks[slot // PAGE_SLOTS] = self.marks[slot // PAGE_SLOTS] or NOTED
+        page = slot // self.slots_each
+        self.marks[page] = self.marks[page] or NOTED
 
     def is_news(self) -> bool:
         """Return whether any node was heard since the last call."""
@@ -151,6 +156,12 @@ class HeardPages:
         self.unmarked_news |= HEARD in self.marks
         self.put_back(compress(count(), self.marks))
         self.marks[:] = bytes(len(self.marks))
+
+    def take_heard(self) -> list[int]:
+        """Remove all pages that gather, and return those on which a node was heard."""
+        heard = [found.start() for found in _HEARD.finditer(self.marks)]
+        self.marks[:] = bytes(len(self.marks))
+        return heard
 
     def take(self, limit: int) -> list[range]:
         """Remove and return up to `limit` pages that are due, as runs of at most `RUN_PAGES`."""

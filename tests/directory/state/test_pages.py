@@ -151,3 +151,13 @@ def test_each_sign_of_life_is_news_once_and_freed_slots_are_none() -> None:
     heard.flush()
     assert not heard.is_news()
     assert heard.take(9) == [range(2)]
+
+
+def test_a_process_without_a_store_tells_each_slot_that_was_heard() -> None:
+    heard = HeardPages(slots_each=1)
+    for slot in (7, 3, 7):
+        heard.add(slot)
+    heard.add_freed(5)
+    assert heard.take_heard() == [3, 7]
+    assert heard.take_heard() == []
+    assert len(heard) == 0
