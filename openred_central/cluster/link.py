@@ -21,6 +21,8 @@ _HEAD: Final = struct.Struct("<IB")
 MESSAGE_BYTES_MAX: Final = 256 * 1024 * 1024
 # A reader that lags behind by more than this is cut off: it begins anew.
 QUEUE_BYTES_MAX: Final = 64 * 1024 * 1024
+# A worker that said nothing for so long hangs, and is replaced.
+SILENT_S_MAX: Final = 10.0
 
 
 class Kind(IntEnum):

@@ -61,7 +61,8 @@ class Replica:
         self._is_loading, self._has_loaded = True, False
         self._waiters: list[tuple[int, int, asyncio.Future[None]]] = []
         self._asked = 0
-        self._tick_s = clock.monotonic_s()
+        # The owner's last word: its attended time, and when it came here.
+        self._told_s, self._tick_s = attended.now().attended_s, clock.monotonic_s()
         # From the commit of a frame to the end of its application here.
         self.lag = Histogram()
         # The owner asked the worker to stop.
@@ -99,7 +100,9 @@ class Replica:
 
     async def flush(self) -> None:
         """Send the signs of life that came since the last flush. Raise `LinkBroken`."""
-        through_s = self._attended.now().attended_s
+        now = self._attended.now()
+        # After a pause of the owner, time stands here until it has caught up.
+        through_s = min(now.attended_s, self._told_s + now.monotonic_s - self._tick_s)
         # Requests in sockets came before: after a pause of this process they are read in these turns of the
         # loop, connections first.
         for _ in range(TURNS_TO_READ):
@@ -189,7 +192,7 @@ class Replica:
             await self._take(kind, content)
 
     def _take_tick(self, told: dict[str, Any]) -> None:
-        self._tick_s = self._clock.monotonic_s()
+        self._told_s, self._tick_s = told["attended_s"], self._clock.monotonic_s()
         self._attended.follow(told["attended_s"], attending=told["attending"])
         self._ticked(told)
 

@@ -30,7 +30,7 @@ from ..api.service import Api
 from ..clock import AttendedTime
 from ..cluster.forwarding import OUTCOMES, PLACES
 from ..cluster.hub import Hub, Member
-from ..cluster.link import Kind, Link
+from ..cluster.link import SILENT_S_MAX, Kind, Link
 from ..directory.directory import Directory
 from ..directory.leading import Leading
 from ..directory.merging import Merger
@@ -58,8 +58,6 @@ from .front import Figures, Work
 
 log = logging.getLogger("openred.workers")
 
-# A worker that said nothing for so long hangs, and is replaced.
-SILENT_S_MAX: Final = 10.0
 # A worker that was started has so long until it serves.
 LOADING_S_MAX: Final = 300.0
 # So many workers that end within so long are no accident: the owner ends, too.

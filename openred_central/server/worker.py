@@ -29,7 +29,7 @@ from ..api.service import Api, Moments
 from ..api.wire.caching import Once
 from ..clock import AttendedTime, SystemClock
 from ..cluster.forwarding import Forwarder
-from ..cluster.link import Link, LinkBroken, read_json
+from ..cluster.link import SILENT_S_MAX, Link, LinkBroken, read_json
 from ..cluster.replica import Replica
 from ..directory.directory import Directory
 from ..errors import InternalBug
@@ -141,9 +141,9 @@ class Worker:
         hello = read_json(*await link.receive())
         self._told = hello["told"]
         directory = self._assembly.directory()
-        attended = AttendedTime(
-            self._clock, attended_s=self._told["attended_s"], tick_s=self._configuration.tick_s
-        )
+        # After a pause of this process, signs of life that waited meanwhile are of now, although the owner's
+        # word is as old as the pause.
+        attended = AttendedTime(self._clock, attended_s=self._told["attended_s"], tick_s=SILENT_S_MAX)
         feed = FollowingFeed(EventLog(hello["events"]))
         replica = Replica(
             link,
