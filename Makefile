@@ -36,7 +36,7 @@ test-all: ## Run the unit tests on each of Python 3.11, 3.12 and 3.13 that is in
 	done; exit $$failed
 
 soak: $(VENV)/test.stamp ## Run the tests that try harder with time: a hundred times the examples, worlds and kills
-	@OPENRED_PROFILE=soak exec $(VENV)/bin/python -m pytest $(or $(ARGS),tests/storage tests/simulation tests/e2e/test_restart.py tests/e2e/test_schemathesis.py)
+	@OPENRED_PROFILE=soak exec $(VENV)/bin/python -m pytest $(or $(ARGS),tests/storage tests/simulation tests/e2e/test_restart.py tests/e2e/test_schemathesis.py tests/e2e/test_workers_killed.py)
 
 check: lint test ## What must pass before a change goes in: formatting, lint, types, all tests
 

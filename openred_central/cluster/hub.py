@@ -84,6 +84,8 @@ class Hub:
         self.members.add(member)
         try:
             member.link.tell(Kind.HELLO, self._hello(member.number))
+            # It knows the log of events when it begins to serve.
+            self._send_news(member)
             await self._load(member)
             if self._stopped:
                 member.link.send(Kind.STOP)

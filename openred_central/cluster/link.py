@@ -34,7 +34,7 @@ class Kind(IntEnum):
     STOP: drain and end.
 
     To the owner: READY, once it serves, with the attended time since when; SIGNS (bytes), the signs of life
-    that it heard; FIGURES, each second; RESYNC: it cannot follow, and needs another LOAD.
+    that it heard; FIGURES, at each TICK; RESYNC: it cannot follow, and needs another LOAD.
     """
 
     HELLO = 1

@@ -22,7 +22,7 @@ from ..wording import rfc3339
 from .traffic import Served
 
 # A rate over less time would follow a few requests.
-RATE_S_MIN = 0.5
+RATE_S_MIN = 0.9
 _HEARTBEAT = "POST /heartbeat/{node_id}"
 
 

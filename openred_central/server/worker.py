@@ -49,7 +49,6 @@ from .signals import on_signal, renew
 
 log = logging.getLogger("openred.workers")
 
-FIGURES_S: Final = 1.0
 # Signs of life wait half as long here as they do with the owner.
 FLUSHES_PER_INTERVAL: Final = 2
 # Without an owner, what is in flight has so long.
@@ -130,6 +129,7 @@ class Worker:
         self._stop = asyncio.Event()
         # The last word of the owner.
         self._told: dict[str, Any] = {}
+        self._report: Callable[[], None] = lambda: None
 
     async def run(self) -> None:
         """Load, serve until the owner or a signal ends it, drain.
@@ -156,6 +156,7 @@ class Worker:
             renew=self._renew,
         )
         await replica.load()
+        feed.tick(self._clock.wall_s())
         await self._serve(hello, replica, directory, attended, feed)
         await link.close()
 
@@ -192,7 +193,8 @@ class Worker:
             traffic = read_traffic(engine, broadcast, stalls, api.limits.refusals)
             return pack(of_worker(traffic, forwarder.outcomes, replica.lag))
 
-        works = (replica.run, replica.deliver, broadcast.run, stalls.run, partial(_report, replica, figures))
+        self._report = lambda: replica.report(figures())
+        works = (replica.run, replica.deliver, broadcast.run, stalls.run)
         tasks = [asyncio.create_task(work()) for work in works]
         replica.ready(since_s)
         try:
@@ -285,13 +287,8 @@ class Worker:
 
     def _take_told(self, told: dict[str, Any]) -> None:
         self._told = told
+        # In step with the owner, so that its rates are of as many reports each time.
+        self._report()
 
     def _renew(self) -> None:
         renew(self._certificate, self._engine.renew_tls)
-
-
-async def _report(replica: Replica, figures: Callable[[], dict[str, Any]]) -> None:
-    """Tell the owner the figures, each second, until cancelled."""
-    while True:
-        replica.report(figures())
-        await asyncio.sleep(FIGURES_S)

@@ -198,6 +198,11 @@ class Client:
         response = self._connection.getresponse()
         return response.status, dict(response.getheaders()), response.read()
 
+    def stream(self, target: str, **headers: str) -> http.client.HTTPResponse:
+        """Send a request whose answer does not end; read it from what is returned."""
+        self._connection.request("GET", target, headers=headers)
+        return self._connection.getresponse()
+
     def register(self, node_id: str, *, claim: str | None = None, **fields: Any) -> Reply:
         """Register a node whose key is made of its name."""
         body = {"node_id": node_id, "address": "192.0.2.1", "port": 8001, "public_key": f"key of {node_id}"}
