@@ -25,8 +25,8 @@ PENDING = "The change is accepted, and not on disk yet."
 class Where(Enum):
     """The processes that answer, where several serve one directory (see `handing_on`).
 
-    LEADER: the leader alone. ANYWHERE: any process, unless the request bears a proof. SIGN_OF_LIFE: any
-    process, if it is the heartbeat of an active node that changes nothing.
+    LEADER: the leader alone. ANYWHERE: any process, unless the request bears a proof that the endpoint takes.
+    SIGN_OF_LIFE: any process, if it is the heartbeat of an active node that changes nothing.
     """
 
     LEADER = auto()

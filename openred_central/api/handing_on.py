@@ -69,7 +69,7 @@ def handing_on(endpoint: Endpoint, api: Api, handler: Handler, leader: Leader) -
         named = _named_seq(request, leader)
         if named > leader.seq:
             await _reach(named, leader)
-        if answers_here(endpoint.where, api, request, *parameters):
+        if answers_here(endpoint, api, request, *parameters):
             return await handler(request, *parameters)
         answer = await leader.answer(request)
         made = _SEQ.fullmatch(dict(answer.headers).get(SEQ, ""))
@@ -94,13 +94,14 @@ def numbering(endpoint: Endpoint, handler: Handler, run: str, seq: Callable[[], 
     return serve
 
 
-def answers_here(where: Where, api: Api, request: Request, *parameters: str) -> bool:
-    """Return whether a follower answers a request for an endpoint with this `where`."""
-    if where is Where.LEADER:
+def answers_here(endpoint: Endpoint, api: Api, request: Request, *parameters: str) -> bool:
+    """Return whether a follower answers a request for `endpoint`."""
+    if endpoint.where is Where.LEADER:
         return False
-    if where is Where.SIGN_OF_LIFE:
+    if endpoint.where is Where.SIGN_OF_LIFE:
         return _is_plain_sign_of_life(api, request, *parameters)
-    return not request.headers.has_any(PROOF_FIELDS)
+    # Nobody looks at a proof that the endpoint does not take; an answer without end could not be handed on.
+    return not (endpoint.proofs and request.headers.has_any(PROOF_FIELDS))
 
 
 def _is_plain_sign_of_life(api: Api, request: Request, node_id: str) -> bool:

@@ -27,7 +27,7 @@ IDLE_S_MAX: Final = 50.0
 RETRY_AFTER_S: Final = 1
 
 # Fields of one connection (RFC 9110 §7.6.1), those that this side writes, and those that only a proxy of
-# ours may write.
+# ours may write. The leader and this process are one server, so fields that `Connection` names go on.
 _OWN: Final = frozenset(
     {
         *("connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "expect"),
@@ -200,15 +200,15 @@ class Forwarder:
 
     def _encoded(self, request: Request) -> bytes:
         """Return the bytes of `request` for the leader."""
-        headers = request.headers
-        own = _OWN
-        if (named := headers.get("connection")) is not None:
-            own = own.union(name.strip().lower() for name in named.split(","))
         # The answer to HEAD has the length of a body that does not come.
         method = "GET" if request.method == "HEAD" else request.method
         target = f"{request.path}?{request.query}" if request.query else request.path
-        lines = [f"{method} {target} HTTP/1.1", f"Host: {request.authority}"]
-        lines += [f"{name}: {value}" for name, value in headers.fields if name not in own]
+        if request.authority:
+            lines = [f"{method} {target} HTTP/1.1", f"Host: {request.authority}"]
+        else:
+            # HTTP/1.0 alone allows that.
+            lines = [f"{method} {target} HTTP/1.0"]
+        lines += [f"{name}: {value}" for name, value in request.headers.fields if name not in _OWN]
         lines.append(f"X-Request-Id: {request.identify(self._new_request_id)}")
         if client := self._client_of(request):
             lines.append(f"X-Forwarded-For: {client}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from heapq import heappop, heappush
 from typing import Any, Final
 
 from ..clock import AttendedTime, Clock
@@ -59,8 +58,7 @@ class Replica:
         self._parts: list[Any] = []
         self._later: list[tuple[Kind, bytes]] = []
         self._is_loading, self._has_loaded = True, False
-        self._waiters: list[tuple[int, int, asyncio.Future[None]]] = []
-        self._asked = 0
+        self._waiters = set[tuple[int, asyncio.Future[None]]]()
         # The owner's last word: its attended time, and when it came here.
         self._told_s, self._tick_s = attended.now().attended_s, clock.monotonic_s()
         # From the commit of a frame to the end of its application here.
@@ -126,13 +124,14 @@ class Replica:
         if self.seq >= seq:
             return True
         future = asyncio.get_running_loop().create_future()
-        self._asked += 1
-        heappush(self._waiters, (seq, self._asked, future))
+        self._waiters.add(waiter := (seq, future))
         try:
             async with asyncio.timeout(timeout_s):
                 await future
         except TimeoutError:
             return False
+        finally:
+            self._waiters.discard(waiter)
         return True
 
     @property
@@ -172,9 +171,8 @@ class Replica:
             self._link.send(Kind.RESYNC)
             return
         self.lag.observe(max(0.0, self._clock.wall_s() - frame.at))
-        while self._waiters and self._waiters[0][0] <= self.seq:
-            *_, future = heappop(self._waiters)
-            if not future.done():
+        for seq, future in self._waiters:
+            if seq <= self.seq and not future.done():
                 future.set_result(None)
 
     async def _take_load(self) -> None:

@@ -86,19 +86,30 @@ READS = [
 ]
 
 
+PROOFS: list[dict[str, Any]] = [
+    *(SIGNED, {"claim": "x" * 22}, {"authorization": f"{SESSION_SCHEME} or3s.1.1.0.x"})
+]
+
+
 @pytest.mark.parametrize("target", READS)
-def test_reads_are_answered_here_unless_they_bear_a_proof(follower: Follower, target: str) -> None:
+def test_reads_are_answered_here_unless_they_bear_a_proof_that_counts(
+    follower: Follower, target: str
+) -> None:
     follower.world.register()
     assert not follower.hands_on("GET", target)
     assert not follower.hands_on("HEAD", target)
-    assert follower.hands_on("GET", target, **SIGNED)
-    assert follower.hands_on("GET", target, claim="x" * 22)
-    assert follower.hands_on("GET", target, authorization=f"{SESSION_SCHEME} or3s.1.1.0.x")
+    for proof in PROOFS:
+        assert follower.hands_on("GET", target, **proof) is target.startswith("/nodes/")
+
+
+@pytest.mark.parametrize("proof", PROOFS)
+def test_nobody_gets_an_answer_without_end_handed_on(follower: Follower, proof: dict[str, Any]) -> None:
+    assert not follower.hands_on("GET", "/events", **proof)
 
 
 def test_a_look_up_is_a_read(follower: Follower) -> None:
     assert not follower.hands_on("POST", "/lookup", {"node_ids": ["node-1"]})
-    assert follower.hands_on("POST", "/lookup", {"node_ids": ["node-1"]}, **SIGNED)
+    assert not follower.hands_on("POST", "/lookup", {"node_ids": ["node-1"]}, **SIGNED)
 
 
 @pytest.mark.parametrize(

@@ -104,15 +104,33 @@ async def test_nobody_can_forge_whom_a_request_comes_from(tmp_path: Path) -> Non
             "x_forwarded_for": "192.0.2.1",
             "forwarded": "for=192.0.2.1",
             "x_real_ip": "192.0.2.1",
-            "connection": "x-secret, close",
-            "x_secret": "kept",
+            "connection": "close",
             "te": "trailers",
             "expect": "100-continue",
         }
         await leader.forwarder().answer(request_of(**forged))
         headers = leader.asked[0].headers
         assert headers.get("x-forwarded-for") == CLIENT
-        assert not headers.has_any(frozenset({"forwarded", "x-real-ip", "x-secret", "te", "expect"}))
+        assert not headers.has_any(frozenset({"connection", "forwarded", "x-real-ip", "te", "expect"}))
+
+
+async def test_no_field_is_lost_because_another_one_names_it(tmp_path: Path) -> None:
+    async with leading(tmp_path) as leader:
+        named = "close, signature, content-type, host, content-length"
+        request = request_of(
+            body=b"{}", connection=named, signature="sig=:AA==:", content_type="application/json"
+        )
+        assert (await leader.forwarder().answer(request)).status == 200
+        assert leader.asked[0].headers.get("signature") == "sig=:AA==:"
+
+
+async def test_a_request_without_a_host_reaches_the_leader_without_one(tmp_path: Path) -> None:
+    async with leading(tmp_path) as leader:
+        request = request_of(body=b"{}", content_type="application/json")
+        request.authority, request.version = "", 10
+        for _ in range(2):
+            assert (await leader.forwarder().answer(request)).status == 200
+        assert [(each.authority, each.body) for each in leader.asked] == [("", b"{}")] * 2
 
 
 async def test_the_fields_of_the_answer_come_back_but_those_of_the_connection(tmp_path: Path) -> None:

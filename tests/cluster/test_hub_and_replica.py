@@ -316,3 +316,9 @@ class _Losing:
     """A link that loses what is sent."""
 
     def send(self, kind: Kind, content: bytes = b"") -> None: ...
+
+
+async def test_a_request_that_waited_in_vain_waits_no_more(owner: Owner) -> None:
+    async with worker(owner) as side:
+        assert not await side.replica.reached(side.replica.seq + 5, 0.001)
+        assert side.replica.waiting == 0
