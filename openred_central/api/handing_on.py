@@ -6,8 +6,10 @@ bear a claim, or may change a record go to the leader.
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from functools import wraps
 from typing import Any, Final, Protocol
@@ -27,6 +29,8 @@ SEQ_FIELD: Final = SEQ.lower()
 # A request waits so long for the commit that it names, and an answer that was handed on for its own commit.
 REACH_S: Final = 1.0
 OWN_REACH_S: Final = 0.25
+# The answer to a sign of life waits so long for the commit of what it changed.
+COMMIT_S: Final = 0.25
 # Requests that wait for a commit at one time.
 WAITING_MAX: Final = 64
 # No client is so far ahead of a follower.
@@ -81,14 +85,21 @@ def handing_on(endpoint: Endpoint, api: Api, handler: Handler, leader: Leader) -
     return serve
 
 
-def numbering(endpoint: Endpoint, handler: Handler, run: str, seq: Callable[[], int]) -> Handler:
+def numbering(endpoint: Endpoint, api: Api, handler: Handler, run: str, seq: Callable[[], int]) -> Handler:
     """Return `handler` with the number of the last commit in its answers, unless it only reads."""
     if endpoint.method in READING_METHODS:
         return handler
+    saving = api.directory.saving
 
     @wraps(handler)
     async def serve(*arguments: Any) -> Answer:
+        before = saving.last_change
         answer = await handler(*arguments)
+        if endpoint.where is Where.SIGN_OF_LIFE and saving.last_change != before:
+            # Others see by the commit what a sign of life has changed; it needs the disk for nothing else.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(COMMIT_S):
+                    await api.saved(saving.last_change)
         return replace(answer, headers=(*answer.headers, (SEQ, seq_text(run, seq()))))
 
     return serve

@@ -27,7 +27,7 @@ class Member:
     """One worker, as the owner sees it.
 
     `through_s`: all its signs of life up to that attended time are here; None until it serves. `heard_s` is
-    the monotonic time of its last message.
+    the monotonic time of its last message. `cut` is how many connections it cut at its end.
     """
 
     def __init__(self, number: int, link: Link, now: Now) -> None:
@@ -35,6 +35,7 @@ class Member:
         self.link = link
         self.through_s: float | None = None
         self.heard_s = now.monotonic_s
+        self.cut = 0
         # How far it knows the log of events.
         self.cursor: Any = None
         self.ready = asyncio.Event()
@@ -137,6 +138,8 @@ class Hub:
         elif kind is Kind.READY:
             member.through_s = read_json(kind, content)
             member.ready.set()
+        elif kind is Kind.DRAINED:
+            member.cut = read_json(kind, content)
         elif kind is Kind.RESYNC:
             await self._load(member)
         else:

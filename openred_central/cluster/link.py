@@ -34,7 +34,8 @@ class Kind(IntEnum):
     STOP: drain and end.
 
     To the owner: READY, once it serves, with the attended time since when; SIGNS (bytes), the signs of life
-    that it heard; FIGURES, at each TICK; RESYNC: it cannot follow, and needs another LOAD.
+    that it heard; FIGURES, at each TICK; RESYNC: it cannot follow, and needs another LOAD; DRAINED, at its
+    end: how many connections it cut.
     """
 
     HELLO = 1
@@ -49,6 +50,7 @@ class Kind(IntEnum):
     SIGNS = 18
     FIGURES = 19
     RESYNC = 20
+    DRAINED = 21
 
 
 class LinkBroken(Exception):

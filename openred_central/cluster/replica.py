@@ -119,6 +119,10 @@ class Replica:
         """Tell the owner the figures of this worker."""
         self._link.tell(Kind.FIGURES, figures)
 
+    def drained(self, cut: int) -> None:
+        """Tell the owner that the worker serves no more, and how many connections it cut."""
+        self._link.tell(Kind.DRAINED, cut)
+
     async def reached(self, seq: int, timeout_s: float) -> bool:
         """Wait until the commit numbered `seq` is here. Return whether it is after `timeout_s`."""
         if self.seq >= seq:

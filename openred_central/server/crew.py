@@ -100,10 +100,13 @@ class Crew:
         )
         # The name of this run, in numbers of commits.
         self._run = assembly.entropy(RUN_BYTES).hex()
-        self._places = shared_memory(self._configuration.workers)
+        try:
+            self._places = shared_memory(self._configuration.workers)
+            self._folder = Path(tempfile.mkdtemp(prefix="openred-"))
+        except OSError as error:
+            raise StartError(f"cannot prepare workers: {error.strerror or error}") from error
         self._memory = mapped(self._places)
         self._places_key = assembly.entropy(KEY_BYTES)
-        self._folder = Path(tempfile.mkdtemp(prefix="openred-"))
         self.workers = Sums(self._own)
         self._listeners = WorkersListeners([], [])
         self._processes: dict[int, Process] = {}
@@ -111,6 +114,8 @@ class Crew:
         self._serving = [asyncio.Event() for _ in range(self._configuration.workers)]
         self._keeping: list[asyncio.Task[None]] = []
         self._stopping = False
+        # Connections that workers cut when they were told to stop.
+        self._cut = 0
 
     def lead(self, directory: Directory, attended: AttendedTime) -> None:
         self._attended = attended
@@ -140,7 +145,7 @@ class Crew:
         install(
             self.engine,
             api,
-            lambda endpoint, handler: numbering(endpoint, handler, self._run, lambda: self._leading.seq),
+            lambda endpoint, handler: numbering(endpoint, api, handler, self._run, lambda: self._leading.seq),
         )
 
     def served(self) -> Served:
@@ -183,7 +188,7 @@ class Crew:
         self._listeners.close()
         self._hub.stop()
         await self._end(self._configuration.drain_timeout_s + STOP_MARGIN_S)
-        return await self.engine.drain()
+        return self._cut + await self.engine.drain()
 
     def hurry(self) -> None:
         for process in self._processes.values():
@@ -274,6 +279,8 @@ class Crew:
         try:
             # All that it sent before its end still counts.
             await asyncio.wait([serving])
+            if self._stopping:
+                self._cut += member.cut
             if isinstance(error := serving.exception(), Exception):
                 log.error("the link to worker %d failed: %s", number, described(error))
             return await _ended(process)

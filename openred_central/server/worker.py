@@ -207,11 +207,12 @@ class Worker:
         finally:
             self._stop.set()
             broadcast.stop()
-            await engine.drain()
+            cut = await engine.drain()
             forwarder.close()
             for task in tasks:
                 task.cancel()
         await replica.flush()
+        replica.drained(cut)
 
     async def _until_stopped(self, replica: Replica, tasks: Sequence[asyncio.Task[None]]) -> None:
         """Wait for a signal or the word of the owner. Raise the error of a task that ended before."""

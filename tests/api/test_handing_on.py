@@ -216,7 +216,7 @@ def test_the_leader_tells_the_number_of_its_last_commit_with_each_change() -> No
     install(
         Routes(router),  # type: ignore[arg-type]
         world.api,
-        lambda endpoint, handler: numbering(endpoint, handler, RUN, lambda: 17),
+        lambda endpoint, handler: numbering(endpoint, world.api, handler, RUN, lambda: 17),
     )
 
     def answer(method: str, target: str, body: Any = None, **options: Any) -> Response:

@@ -434,3 +434,29 @@ def test_ctrl_c_reaches_all_processes_and_ends_them_well(start: Start) -> None:
 
 # Becomes the first of a group of processes, as at a terminal, and then the server.
 GROUP = "import os, sys; os.setpgid(0, 0); os.execv(sys.executable, sys.argv[1:])"
+
+
+def test_a_revival_is_seen_at_once(start: Start) -> None:
+    server = start(*TWO, "--heartbeat-tolerance-s", "2", "--tick-s", "0.1", "--flush-interval-s", "2")
+    with two(server) as (here, there):
+        here.register("sleeper")
+
+        def state() -> str:
+            shown: str = here.ask("GET", "/nodes/sleeper").document["state"]
+            return shown
+
+        for client in (here, there):
+            until(lambda: state() != "active", "the node to be late")
+            revived = client.ask("POST", "/heartbeat/sleeper")
+            assert revived.document["current_state"] == "active"
+            assert client.ask("GET", "/nodes/sleeper").document["state"] == "active"
+
+
+def test_connections_that_workers_cut_are_counted(start: Start) -> None:
+    server = start(*TWO, "--drain-timeout-s", "0.5")
+    with socket.create_connection(server.address, timeout=WAIT_S_MAX) as stuck:
+        stuck.sendall(b"GET / HTTP/1.1\r\n")
+        with two(server):
+            server.send_signal(signal.SIGTERM)
+            assert server.wait() == 0
+    assert "1 connections were cut" in server.log
