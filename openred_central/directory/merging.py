@@ -12,6 +12,7 @@ from ..clock import Now
 from .directory import Directory
 from .lifecycle import Event, State
 from .state.fills import FILLS_KEPT, Fills
+from .state.node import LEFT
 from .state.pages import HEARD, PAGE_SLOTS
 from .state.signs import SignColumns
 
@@ -31,13 +32,14 @@ class Merger:
         """Take `signs`, whose sender knew all changes numbered up to `as_of`.
 
         Ignore free slots, slots filled after `as_of`, and signs of life that are not later than the known
-        ones. Take a time after `now` as now. Return the slots that were heard; None, and change nothing, if
-        `as_of` is before `Fills.known_from`.
+        ones. Ignore nodes that left: a sender that knew it had handed the sign of life on, and by time alone,
+        by clocks that differ, one from before the departure could undo it. Take a time after `now` as now.
+        Return the slots that were heard; None, and change nothing, if `as_of` is before `Fills.known_from`.
         """
         if as_of < self.fills.known_from:
             return None
         registry, expiry = self._directory.nodes.registry, self._directory.expiry
-        states, usual_gap_s = registry.states, registry.usual_gap_s
+        states, flags, usual_gap_s = registry.states, registry.flags, registry.usual_gap_s
         last_seen_at, last_seen_s = registry.last_seen_at, registry.last_seen_s
         marks, set_aside, heard = self._directory.nodes.changes.heard.marks, expiry.set_aside, list[int]()
         any_filled, now_s, end = self.fills.any_after(as_of), now.attended_s, len(last_seen_s)
@@ -54,7 +56,7 @@ class Merger:
                 marks[slot // PAGE_SLOTS] = HEARD
             else:
                 seen_s = min(seen_s, now_s)
-                if not states[slot] or seen_s <= last_seen_s[slot]:
+                if not states[slot] or seen_s <= last_seen_s[slot] or flags[slot] & LEFT:
                     continue
                 expiry.sign_of_life(slot, Event.SIGN_OF_LIFE, Now(seen_s, at, now.monotonic_s))
             # The sender has seen all signs of life of the node; here there may be gaps between them.

@@ -68,6 +68,16 @@ def test_a_node_that_expired_meanwhile_is_revived() -> None:
     assert directory.nodes.registry.last_seen_s[0] == 9.0
 
 
+def test_no_departure_is_undone_by_a_clock_that_is_ahead() -> None:
+    directory, merger = merging()
+    known = directory.nodes.changes.last
+    directory.leave("n0", at(10.0))
+    assert (merger.merge(heard((0, 99.0)), known, at(12.0))) == []
+    assert state_of(directory, "n0") is State.COMA
+    beat(directory, "n0", at(13.0))
+    assert state_of(directory, "n0") is State.ACTIVE, "its own heartbeat at the leader brings it back"
+
+
 def test_a_slot_that_was_freed_or_filled_since_counts_for_nothing() -> None:
     directory, merger = merging()
     known = directory.nodes.changes.last
