@@ -240,7 +240,7 @@ class Crew:
             await each.wait()
 
     async def _run_all(self) -> None:
-        """Attend to the workers until they stop. Raises `PassingStartError` if too many end by themselves."""
+        """Attend to the workers until they stop. Raises `PassingStartError` if they cannot go on."""
         await self._attending(self._until_ended())
 
     async def _until_ended(self) -> None:
@@ -324,10 +324,18 @@ class Crew:
         log.warning("worker %d ended with %d; another one takes its place", number, code)
 
     async def _watch(self) -> None:
-        """Kill workers that hang, until cancelled."""
+        """Kill workers that hang, until cancelled.
+
+        Raises `PassingStartError` once the private socket is gone, at which no worker finds its leader again.
+        """
         looked_s = self._clock.monotonic_s()
         while True:
             await asyncio.sleep(WATCH_S)
+            if not (self._folder / SOCKET).is_socket():
+                raise PassingStartError(
+                    f"{self._folder / SOCKET} was removed, by which workers reach their leader; see that "
+                    "nothing tidies that folder, or choose another one by TMPDIR"
+                )
             now_s = self._clock.monotonic_s()
             # After a pause of this process, what the workers sent still has to be read.
             if now_s - looked_s < 2 * WATCH_S:

@@ -53,6 +53,8 @@ log = logging.getLogger("openred.workers")
 FLUSHES_PER_INTERVAL: Final = 2
 # Without an owner, what is in flight has so long.
 ORPHAN_S: Final = 1.0
+# An owner that ends closes its sockets one after another.
+ENDING_S: Final = 0.2
 
 
 class _AtTheLeader:
@@ -90,6 +92,22 @@ def work(configuration: Configuration, number: int, passed: Passed) -> int:
         log.error("worker %d ends: %s", number, error)
         return ExitCode.FAILED
     return ExitCode.DONE
+
+
+def remove_abandoned(path: Path) -> None:
+    """Remove the private socket at `path` with its folder, unless its owner still listens.
+
+    The link also breaks when an owner cuts off one worker; others go on.
+    """
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(ENDING_S)
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            shutil.rmtree(path.parent, ignore_errors=True)
+        except OSError:
+            # It is gone, or its owner is busy.
+            return
 
 
 class _Seat:
@@ -157,7 +175,12 @@ class Worker:
         )
         await replica.load()
         feed.tick(self._clock.wall_s())
-        await self._serve(hello, replica, directory, attended, feed)
+        try:
+            await self._serve(hello, replica, directory, attended, feed)
+        except LinkBroken:
+            await asyncio.sleep(ENDING_S)
+            remove_abandoned(Path(hello["socket"]))
+            raise
         await link.close()
 
     async def _serve(
@@ -200,8 +223,7 @@ class Worker:
         try:
             await self._until_stopped(replica, tasks)
         except LinkBroken:
-            # Nobody is left to hand requests on to, or to remove their socket.
-            shutil.rmtree(Path(hello["socket"]).parent, ignore_errors=True)
+            # Nobody is left to hand requests on to.
             asyncio.get_running_loop().call_later(ORPHAN_S, engine.hurry)
             raise
         finally:

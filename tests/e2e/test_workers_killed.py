@@ -6,6 +6,7 @@ import asyncio
 import http.client
 import os
 import re
+import shutil
 import signal
 import threading
 import time
@@ -426,4 +427,15 @@ def test_workers_that_keep_ending_end_the_owner(start: Start) -> None:
     assert server.wait() == ExitCode.FAILED
     (line,) = [line for line in server.log.splitlines() if " error " in line]
     assert line.endswith("cannot go on: 5 workers ended within 60 s; the lines above say why")
+    assert "Traceback" not in server.log
+
+
+def test_without_its_private_socket_an_owner_ends_rather_than_refuse_all_changes(
+    start: Start, tmp_path: Path
+) -> None:
+    server = start(*TWO, TMPDIR=str(tmp_path))
+    (folder,) = tmp_path.glob("openred-*")
+    shutil.rmtree(folder)
+    assert server.wait() == ExitCode.FAILED
+    assert "leader.sock was removed" in server.log
     assert "Traceback" not in server.log
