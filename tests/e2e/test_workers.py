@@ -437,7 +437,7 @@ GROUP = "import os, sys; os.setpgid(0, 0); os.execv(sys.executable, sys.argv[1:]
 
 
 def test_a_revival_is_seen_at_once(start: Start) -> None:
-    server = start(*TWO, "--heartbeat-tolerance-s", "2", "--tick-s", "0.1", "--flush-interval-s", "2")
+    server = start(*TWO, "--heartbeat-tolerance-s", "1", "--tick-s", "0.1", "--flush-interval-s", "1")
     with two(server) as (here, there):
         here.register("sleeper")
 
