@@ -17,7 +17,7 @@ from ..micro_engine.wire.messages import Request, Response
 
 # Requests that are with the leader at once, and those that wait for one of these places.
 PLACES: Final = 32
-WAITING_MAX: Final = 256
+WAITING_MAX: Final = 1_024
 PLACE_TIMEOUT_S: Final = 5.0
 CONNECT_TIMEOUT_S: Final = 1.0
 # Longer than the leader waits for a commit that does not return.

@@ -69,7 +69,6 @@ class Hub:
         self._news = news
         self._reported = reported
         self.members: set[Member] = set()
-        self._stopped = False
 
     def committed(self, batch: Batch) -> None:
         """Send a batch that was just committed to all workers. `Saver.on_committed` calls this."""
@@ -88,8 +87,6 @@ class Hub:
             # It knows the log of events when it begins to serve.
             self._send_news(member)
             await self._load(member)
-            if self._stopped:
-                member.link.send(Kind.STOP)
             while True:
                 await self._take(member, *await member.link.receive())
         except LinkBroken as error:
@@ -161,11 +158,6 @@ class Hub:
             self._leading.told(heard)
         if signs.is_last and member.through_s is not None:
             member.through_s = signs.through_s
-
-    def stop(self) -> None:
-        """Tell all workers to drain and end, also those that come."""
-        self._stopped = True
-        self.send_all(Kind.STOP)
 
     def send_all(self, kind: Kind, content: bytes = b"") -> None:
         """Send a message to all workers; one that cannot take it is cut off."""

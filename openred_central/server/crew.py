@@ -109,7 +109,7 @@ class Crew:
         self._places_key = assembly.entropy(KEY_BYTES)
         self.workers = Sums(self._own)
         self._listeners = WorkersListeners([], [])
-        self._processes: dict[int, Process] = {}
+        self._running: dict[int, tuple[Process, Member]] = {}
         self._ended_s: deque[float] = deque(maxlen=ENDED_MAX)
         self._serving = [asyncio.Event() for _ in range(self._configuration.workers)]
         self._keeping: list[asyncio.Task[None]] = []
@@ -186,12 +186,15 @@ class Crew:
         self._stopping = True
         # Only the workers accept from now on, until they drain.
         self._listeners.close()
-        self._hub.stop()
+        for process, member in self._running.values():
+            if not member.ready.is_set():
+                _kill(process)
+        self._hub.send_all(Kind.STOP)
         await self._end(self._configuration.drain_timeout_s + STOP_MARGIN_S)
         return self._cut + await self.engine.drain()
 
     def hurry(self) -> None:
-        for process in self._processes.values():
+        for process, _ in self._running.values():
             _kill(process)
         self.engine.hurry()
 
@@ -271,9 +274,11 @@ class Crew:
         """Start a worker, and serve it until it has ended. Return its exit code, negative for a signal."""
         ours, its = socket.socketpair()
         with its:
+            member = Member(number, await Link.over(ours), self._attended.now())
             process = await self._spawn(number, its)
-        self._processes[number] = process
-        member = Member(number, await Link.over(ours), self._attended.now())
+        self._running[number] = process, member
+        if self._stopping:
+            _kill(process)
         serving = asyncio.create_task(self._hub.serve(member))
         ready = asyncio.create_task(self._note_ready(member))
         try:
@@ -283,11 +288,12 @@ class Crew:
                 self._cut += member.cut
             if isinstance(error := serving.exception(), Exception):
                 log.error("the link to worker %d failed: %s", number, described(error))
-            return await _ended(process)
+            # Without a link it has to end; otherwise it hangs, and `_watch` kills it.
+            return await process.wait()
         finally:
             ready.cancel()
             serving.cancel()
-            del self._processes[number]
+            del self._running[number]
             self.workers.ended(number)
             clear(self._memory, number)
 
@@ -309,6 +315,8 @@ class Crew:
             *(",".join(map(str, group)) for group in (own, shared)),
             *settings,
             stdin=DEVNULL,
+            # Ctrl-C is for the owner, which then stops its workers.
+            start_new_session=True,
             pass_fds=(*passed, *own, *shared),
             env={name: text for name, text in os.environ.items() if name not in _OWNERS},
         )
@@ -339,11 +347,11 @@ class Crew:
             now_s = self._clock.monotonic_s()
             # After a pause of this process, what the workers sent still has to be read.
             if now_s - looked_s < 2 * WATCH_S:
-                for member in list(self._hub.members):
+                for process, member in self._running.values():
                     limit_s = SILENT_S_MAX if member.ready.is_set() else LOADING_S_MAX
-                    if now_s - member.heard_s > limit_s and member.number in self._processes:
+                    if now_s - member.heard_s > limit_s:
                         log.error("worker %d said nothing for %g s: it is killed", member.number, limit_s)
-                        _kill(self._processes[member.number])
+                        _kill(process)
             looked_s = now_s
 
     def _hello(self, _: int) -> dict[str, Any]:
@@ -393,16 +401,6 @@ def _leaders_engine(assembly: Assembly) -> Engine:
         new_request_id=assembly.new_request_id,
         fast_path=False,
     )
-
-
-async def _ended(process: Process) -> int:
-    """Return the exit code of a worker whose link has ended; kill it if it does not end."""
-    try:
-        async with asyncio.timeout(SILENT_S_MAX):
-            return await process.wait()
-    except TimeoutError:
-        _kill(process)
-        return await process.wait()
 
 
 def _kill(process: Process) -> None:

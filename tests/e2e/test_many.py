@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import random
-import resource
 import selectors
 import socket
 import time
 from collections.abc import Callable
 
-from tests.support.running import WAIT_S_MAX, Answer, Client, Server, Start, answers
+from tests.support.running import WAIT_S_MAX, Answer, Client, Server, Start, allow_descriptors, answers
 
 NODES = 5_000
 # So many requests are on their way at once on one connection.
@@ -81,13 +80,6 @@ def test_thousands_register_over_one_connection_while_others_ask(start: Start, s
         assert before["responses"] == {"2xx": 2 * NODES + 2 * rounds, "3xx": 0, "4xx": 0, "5xx": 0}
         assert before["connections"] == {"open": 2, "total": 2, "refused": 0}
         assert before["store"]["failures"] == 0
-
-
-def allow_descriptors(count: int) -> None:
-    """Let this process, and those it starts, have `count` files open."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != resource.RLIM_INFINITY and soft < count:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))
 
 
 def answered(connections: dict[socket.socket, bytes]) -> None:

@@ -421,19 +421,20 @@ def test_the_log_has_the_client_and_nobody_can_forge_it(start: Start) -> None:
 
 
 def test_ctrl_c_reaches_all_processes_and_ends_them_well(start: Start) -> None:
-    server = start(*TWO, command=(sys.executable, "-c", GROUP, sys.executable, "-m", "openred_central"))
+    server = start(*TWO, command=AT_A_TERMINAL)
     workers = list(processes(server).values())
     with Client(server.address) as client:
         assert client.register("alice").status == 201
         os.killpg(server.process.pid, signal.SIGINT)
         assert server.wait() == 0
     assert "Traceback" not in server.log
-    assert not [line for line in server.log.splitlines() if re.search(" (error|warning) .*worker", line)]
+    assert not re.search(" (error|warning) .*worker", server.log)
     assert not any(Path(f"/proc/{process_id}").exists() for process_id in workers)
 
 
 # Becomes the first of a group of processes, as at a terminal, and then the server.
-GROUP = "import os, sys; os.setpgid(0, 0); os.execv(sys.executable, sys.argv[1:])"
+_GROUP = "import os, sys; os.setpgid(0, 0); os.execv(sys.executable, sys.argv[1:])"
+AT_A_TERMINAL = (sys.executable, "-c", _GROUP, sys.executable, "-m", "openred_central")
 
 
 def test_a_revival_is_seen_at_once(start: Start) -> None:
@@ -460,3 +461,11 @@ def test_connections_that_workers_cut_are_counted(start: Start) -> None:
             server.send_signal(signal.SIGTERM)
             assert server.wait() == 0
     assert "1 connections were cut" in server.log
+
+
+def test_ctrl_c_while_workers_start_ends_them_at_once(start: Start) -> None:
+    server = start(*TWO, ready=False, command=AT_A_TERMINAL)
+    until(lambda: len(processes(server)) == 2, "the workers to start")
+    os.killpg(server.process.pid, signal.SIGINT)
+    assert server.wait() == 0
+    assert not re.search(" (error|warning) .*worker|Traceback", server.log), server.log

@@ -23,7 +23,7 @@ from openred_central.exit_codes import ExitCode
 from openred_central.security.signing import PrivateKey, rotation_headers
 from openred_central.server.crew import ENDED_MAX, SILENT_S_MAX
 from tests.conftest import SOAK
-from tests.support.running import WAIT_S_MAX, Client, Server, Start, proof, run, until
+from tests.support.running import WAIT_S_MAX, Client, Server, Start, allow_descriptors, proof, run, until
 from tests.support.signing import wait_for_the_next_second
 from tests.support.workers import (
     client_of,
@@ -42,7 +42,7 @@ KILLS_OF_WORKERS = ENDED_MAX - 1 if SOAK else 2
 ROUNDS_OF_WORKERS = 5 if SOAK else 1
 KILLS_OF_OWNERS = 10 if SOAK else 2
 CHANGES_BETWEEN = 20
-FLOOD_CONNECTIONS = 800
+FLOOD_CONNECTIONS = 3_000
 FLOOD_CHANGES = 5_000
 STRANGERS_PER_S = 1_000
 STRANGERS_S = 10.0 if SOAK else 4.0
@@ -376,6 +376,7 @@ def stranger(number: int) -> bytes:
 
 
 async def test_changes_while_the_owner_stands_still_wait_in_bounds(start: Start) -> None:
+    allow_descriptors(FLOOD_CONNECTIONS + 200)
     server = start(*TWO, "--connections-per-address-max", str(2 * FLOOD_CONNECTIONS))
     before = {process_id: resident_bytes(process_id) for process_id in processes(server).values()}
     with stopped(server.process.pid):

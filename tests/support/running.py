@@ -7,6 +7,7 @@ import errno
 import http.client
 import os
 import re
+import resource
 import signal
 import socket
 import ssl
@@ -57,6 +58,13 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         timeout=60,
         check=False,
     )
+
+
+def allow_descriptors(count: int) -> None:
+    """Let this process, and those it starts, have `count` files open."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < count:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))
 
 
 class Server:
