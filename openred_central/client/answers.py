@@ -60,11 +60,13 @@ _UNTIL_END = -1
 class AnswerReader:
     """The reader of the answer to one request: `feed` the bytes, then `read`; at the end of the input, `end`.
 
-    Interim responses (1xx) are skipped. The body may have at most `bytes_max` bytes.
+    Interim responses (1xx) are skipped. The body may have at most `bytes_max` bytes; the answer to a HEAD
+    has none.
     """
 
-    def __init__(self, bytes_max: int = ANSWER_BYTES_MAX) -> None:
+    def __init__(self, bytes_max: int = ANSWER_BYTES_MAX, *, to_head: bool = False) -> None:
         self._bytes_max = bytes_max
+        self._to_head = to_head
         self._buffer = bytearray()
         self._head: _Head | None = None
         self._chunks = ChunkedDecoder()
@@ -120,7 +122,7 @@ class AnswerReader:
     def _length(self, status: int, headers: dict[str, str]) -> int | None:
         """Return the length of the body (RFC 9112 §6.3)."""
         coding, length = headers.get("transfer-encoding"), headers.get("content-length")
-        if status < 200 or status in _WITHOUT_BODY:
+        if status < 200 or status in _WITHOUT_BODY or self._to_head:
             return 0
         if coding is not None:
             if coding.lower() != "chunked" or length is not None:

@@ -102,11 +102,11 @@ class _Connection(asyncio.Protocol):
     def is_open(self) -> bool:
         return self.transport is not None and not self.transport.is_closing()
 
-    async def ask(self, content: bytes) -> Answer:
-        """Send a request and return the answer. Raise `_Lost` or `BadAnswer`."""
+    async def ask(self, content: bytes, *, to_head: bool) -> Answer:
+        """Send a request, HEAD or another, and return the answer. Raise `_Lost` or `BadAnswer`."""
         if self.transport is None or self.transport.is_closing():
             raise _Lost
-        self._reader, self._answer = AnswerReader(), asyncio.get_running_loop().create_future()
+        self._reader, self._answer = AnswerReader(to_head=to_head), asyncio.get_running_loop().create_future()
         self.transport.write(content)
         return await self._answer
 
@@ -163,10 +163,10 @@ class Forwarder:
             self._waiting -= 1
 
     async def _answer(self, request: Request) -> Response:
-        connection = await self._connection()
+        connection, to_head = await self._connection(), request.method == "HEAD"
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT_S):
-                answer = await connection.ask(self._encoded(request))
+                answer = await connection.ask(self._encoded(request), to_head=to_head)
         except (TimeoutError, _Lost, BadAnswer) as error:
             connection.close()
             self.outcomes[UNKNOWN] += 1
@@ -181,7 +181,7 @@ class Forwarder:
         else:
             connection.close()
         self.outcomes[ANSWERED] += 1
-        return _response(answer)
+        return _response(answer, to_head=to_head)
 
     async def _connection(self) -> _Connection:
         """Return an idle connection, or a new one. Raise 503 ``no_leader``."""
@@ -200,14 +200,12 @@ class Forwarder:
 
     def _encoded(self, request: Request) -> bytes:
         """Return the bytes of `request` for the leader."""
-        # The answer to HEAD has the length of a body that does not come.
-        method = "GET" if request.method == "HEAD" else request.method
         target = f"{request.path}?{request.query}" if request.query else request.path
         if request.authority:
-            lines = [f"{method} {target} HTTP/1.1", f"Host: {request.authority}"]
+            lines = [f"{request.method} {target} HTTP/1.1", f"Host: {request.authority}"]
         else:
             # HTTP/1.0 alone allows that.
-            lines = [f"{method} {target} HTTP/1.0"]
+            lines = [f"{request.method} {target} HTTP/1.0"]
         lines += [f"{name}: {value}" for name, value in request.headers.fields if name not in _OWN]
         lines.append(f"X-Request-Id: {request.identify(self._new_request_id)}")
         if client := self._client_of(request):
@@ -232,11 +230,13 @@ class Forwarder:
         )
 
 
-def _response(answer: Answer) -> Response:
+def _response(answer: Answer, *, to_head: bool) -> Response:
     """Return the answer of the leader as that of this process."""
+    # The engine answers HEAD with the length of the body alone.
+    body = bytes(int(answer.headers.get("content-length", 0))) if to_head else answer.body
     headers = tuple((_spelt(name), value) for name, value in answer.headers.items() if name not in _ENGINES)
     return Response(
-        answer.body,
+        body,
         status=answer.status,
         content_type=answer.headers.get("content-type"),
         headers=headers,

@@ -148,11 +148,13 @@ async def test_an_answer_without_a_body_comes_back_so(tmp_path: Path) -> None:
         assert (answer.status, answer.body, answer.content_type) == (204, b"", None)
 
 
-async def test_head_is_asked_as_get(tmp_path: Path) -> None:
+async def test_head_is_asked_as_head_and_has_the_length_of_the_body(tmp_path: Path) -> None:
     async with leading(tmp_path) as leader:
-        answer = await leader.forwarder().answer(request_of("HEAD"))
-        assert leader.asked[0].method == "GET"
-        assert answer.body == b'{"done":true}'
+        forwarder = leader.forwarder()
+        answer = await forwarder.answer(request_of("HEAD"))
+        assert leader.asked[0].method == "HEAD"
+        assert len(answer.body) == len(b'{"done":true}')
+        assert (await forwarder.answer(request_of("GET"))).body == b'{"done":true}'
 
 
 async def test_a_connection_is_used_again_and_an_old_one_is_not(tmp_path: Path) -> None:

@@ -260,6 +260,18 @@ def test_signed_requests_count_once_whichever_workers_they_meet(start: Start) ->
             assert client.ask("POST", node.beat, Authorization=f"OpenRed {session}").status == 200
 
 
+def test_a_signature_is_for_one_method_at_workers_too(start: Start) -> None:
+    server = start(*TWO)
+    wait_for_the_next_second()
+    with contextlib.closing(Node(server, "alice")) as node:
+        assert node.register(discoverable=False).status == 201
+        assert node.client.ask("HEAD", node.path, **node.headers("GET", node.path)).status == 404
+        shown = node.client.ask("HEAD", node.path, **node.headers("HEAD", node.path))
+        assert (shown.status, shown.document) == (200, None)
+        assert int(shown.headers["Content-Length"]) > 100
+        assert node.client.ask("GET", node.path, **node.headers("GET", node.path)).status == 200
+
+
 def test_the_cap_of_an_address_holds_for_all_workers_together(start: Start) -> None:
     server = start(*TWO, "--connections-per-address-max", str(PLACES), "--rate-limit-exempt", "")
     with ExitStack() as stack:
