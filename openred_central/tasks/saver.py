@@ -177,13 +177,15 @@ class Saver(StoppableTask):
         """Wait until every change numbered up to `change` is durable; return whether it is.
 
         Return False at once if the store is not durable, is failing, or is no longer used; return it later if
-        the commit with the change fails. The change itself stays pending. Raises `InternalBug` for a number
-        that no change has yet.
+        the commit with the change fails. The change itself stays pending. With `on_committed`, wait for the
+        commit in any case: others learn of the change by it. Raises `InternalBug` for a number that no change
+        has yet.
         """
-        if not self._store.durable:
+        durable = self._store.durable
+        if not durable and self._on_committed is None:
             return False
         if change <= self._saved_change:
-            return True
+            return durable
         if change > self._directory.last_change:
             raise InternalBug(f"asked for change {change}, the newest is {self._directory.last_change}")
         if self.failing or self._ended:
@@ -191,7 +193,7 @@ class Saver(StoppableTask):
         future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._waiters.append((change, future))
         self.wake()
-        return await future
+        return await future and durable
 
     async def run(self) -> None:
         """Save pending changes until `stop` and all are saved. Run one task at a time."""

@@ -194,6 +194,14 @@ async def test_a_change_is_durable_only_after_its_commit() -> None:
         assert parts.store.slots == [7]
 
 
+async def test_where_others_follow_commits_a_change_waits_for_one_that_keeps_nothing() -> None:
+    async with at_work(MemoryStore()) as parts:
+        change = parts.directory.change(7)
+        assert await parts.saver.saved(change) is False
+        assert parts.committed == [[7]]
+        assert await parts.saver.saved(change) is False
+
+
 async def test_every_answer_comes_after_the_commit_that_holds_the_change() -> None:
     async with at_work(batch_rows_max=3) as parts:
 
