@@ -221,17 +221,17 @@ class Server:
         )
         front.attach(api, feed, broadcast, stalls, figures)
         operators = await self._start_operators(api, parts, broadcast, vault)
+        # A worker that serves already hands on changes while others load.
+        tasks = self._begin(("saver", saver.run), ("keykeeper", vault.run))
         addresses = await front.start(certificate, self._stop)
         on_signal(lambda: directory.expiry.release_hold(attended.now()), [signal.SIGUSR1])
         on_signal(partial(renew, certificate, front.renew_tls), [signal.SIGHUP])
         optional = {"snapshotter": parts.snapshotter, "forecaster": assembly.forecaster(directory, attended)}
-        works: list[Work] = [
-            *(("saver", saver.run), ("scheduler", scheduler.run), ("prober", prober.run)),
-            *(("broadcast", broadcast.run), ("stall meter", stalls.run), ("keykeeper", vault.run)),
-            *(("notifier", self._notifier.run), *front.works()),
+        tasks += self._begin(
+            *(("scheduler", scheduler.run), ("prober", prober.run), ("broadcast", broadcast.run)),
+            *(("stall meter", stalls.run), ("notifier", self._notifier.run), *front.works()),
             *((name, task.run) for name, task in optional.items() if task),
-        ]
-        tasks = [asyncio.create_task(self._supervisor.run(name, work)) for name, work in works]
+        )
         self._announce(len(directory), store.location, addresses)
         try:
             await _until(self._stop, tasks)
@@ -257,6 +257,10 @@ class Server:
         await asyncio.gather(*tasks)
         log.info("stopped: %d nodes, %d connections were cut", len(directory), cut)
         return _end(saver, revocation_saver, vault)
+
+    def _begin(self, *works: Work) -> list[asyncio.Task[None]]:
+        """Begin background tasks."""
+        return [asyncio.create_task(self._supervisor.run(name, work)) for name, work in works]
 
     def _announce(self, nodes: int, location: str, addresses: Sequence[str]) -> None:
         """Tell operators and the service manager that the server is ready."""

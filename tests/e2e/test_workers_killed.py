@@ -440,3 +440,16 @@ def test_without_its_private_socket_an_owner_ends_rather_than_refuse_all_changes
     assert server.wait() == ExitCode.FAILED
     assert "leader.sock was removed" in server.log
     assert "Traceback" not in server.log
+
+
+def test_changes_at_a_worker_that_serves_do_not_wait_for_others_that_load(
+    start: Start, tmp_path: Path
+) -> None:
+    path = tmp_path / "public.sock"
+    server = start(*TWO, "--unix-socket", str(path), ready=False)
+    until(lambda: len(processes(server)) == 2, "two workers")
+    with stopped(processes(server)[1]):
+        until(lambda: "worker 0 serves" in server.log, "a worker that serves")
+        with Client(path) as client:
+            assert client.register("early").status == 201
+    server.wait_ready()
