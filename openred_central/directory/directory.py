@@ -152,15 +152,13 @@ class Directory:
             self.keepers[HABITS] = lambda name, _: self.nodes.kept.note(name, lambda: None)
         else:
             self.keepers |= dict.fromkeys((HABITS, RETURNS), self.visiting.restore)
-        # Returns whether records may change here: never on a follower, nor without a lease.
-        self.may_change: Callable[[], bool] = _always
         self._random = random
         # Differs in each run, so that no generation is used again after a crash or from an older snapshot.
         self._generation_base = int(random() * GENERATION_BASE_MAX)
 
     def require_lead(self) -> None:
-        """Raise `CallerError` 503 ``no_leader`` unless records may change here."""
-        if not self.may_change():
+        """Raise `CallerError` 503 ``no_leader`` in a replica: records change at the leader alone."""
+        if self.nodes.is_replica:
             raise CallerError(
                 503,
                 "no_leader",
@@ -547,10 +545,6 @@ class Directory:
             f"The node {node_id!r} was removed {ago} ago (reason: {tombstone.reason}).",
             suggestion="Register it again with POST /register and the same public key.",
         )
-
-
-def _always() -> bool:
-    return True
 
 
 def committed(next_key: str) -> CallerError:

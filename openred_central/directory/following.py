@@ -49,7 +49,6 @@ class Following:
         self.seq = self.as_of = 0
         # Changes up to this one may have come with the load, ahead of their frames.
         self._loaded = 0
-        directory.may_change = lambda: False
         self._nodes.is_replica = True
         # Here signs of life go on one by one.
         self._nodes.changes.heard = HeardPages(slots_each=1)

@@ -121,7 +121,7 @@ class Nodes:
         self.kept = Kept()
         # Where other processes send signs of life (see `merging`): which slots were filled lately.
         self.fills: Fills | None = None
-        # True where another process leads: nothing ends here by itself, so no deadline is armed.
+        # True where another process leads: records change by its frames alone, and no deadline is armed.
         self.is_replica = False
         self.revision = 0
         self.transitions = Transitions()

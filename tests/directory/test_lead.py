@@ -55,7 +55,7 @@ def without_lead() -> Directory:
     assert state_of(directory, "silent") is not State.ACTIVE
     directory.saving.take_changes(100, at(12.0))
     directory.nodes.transitions.take()
-    directory.may_change = lambda: False
+    directory.nodes.is_replica = True
     return directory
 
 
@@ -76,7 +76,7 @@ def test_nothing_changes_without_the_lead(name: str) -> None:
     assert directory.nodes.changes.last == last
     assert not len(directory.nodes.changes)
     assert not directory.nodes.transitions.take()
-    directory.may_change = lambda: True
+    directory.nodes.is_replica = False
     MUTATORS[name](directory)
     assert len(directory.nodes.changes), "with the lead, it does change something"
 
