@@ -44,10 +44,10 @@ class Member:
 class Hub:
     """All links of an owner.
 
-    `leading` makes frames; `merger` takes signs of life. `now` reads the time. `hello` returns what the
-    worker of a number needs to begin, `tick` what all of them hear twice a second, `news` what is new in the
-    log of events since a cursor (None at first), with the next cursor; all is plain data. `reported` takes
-    the figures of a worker.
+    `leading` makes frames; `merger` takes signs of life. `now` reads the time. `hello` returns what a worker
+    needs to begin, `tick` what all of them hear twice a second, `news` what is new in the log of events since
+    a cursor (None at first), with the next cursor; all is plain data. `reported` takes the figures of a
+    worker, with its number.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class Hub:
         merger: Merger,
         now: Callable[[], Now],
         *,
-        hello: Callable[[int], Mapping[str, Any]],
+        hello: Callable[[], Mapping[str, Any]],
         tick: Callable[[], Mapping[str, Any]],
         news: Callable[[Any], tuple[Mapping[str, Any], Any]],
         reported: Callable[[int, Any], None],
@@ -83,7 +83,7 @@ class Hub:
         """Load the worker of `member`, and take its messages until its link ends."""
         self.members.add(member)
         try:
-            member.link.tell(Kind.HELLO, self._hello(member.number))
+            member.link.tell(Kind.HELLO, self._hello())
             # It knows the log of events when it begins to serve.
             self._send_news(member)
             await self._load(member)

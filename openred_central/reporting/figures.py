@@ -12,7 +12,6 @@ from ..directory.empathy.groups import is_public
 from ..directory.lifecycle import LIVE_STATES
 from ..histogram import quantile
 from ..listening import Certificate
-from ..micro_engine.engine import Engine
 from ..storage.copies.restoring import Restored
 from ..storage.store import Store
 from ..tasks.saver import Saver
@@ -35,7 +34,6 @@ class Parts(NamedTuple):
 
     clock: Clock
     started_s: float
-    engine: Engine
     directory: Directory
     attended: AttendedTime
     saver: Saver

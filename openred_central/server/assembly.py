@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
 from functools import partial
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from .. import __version__
 from ..api.caller.limiting import Limits
@@ -34,7 +34,6 @@ from ..listening import Certificate, listeners
 from ..logs import AccessLog
 from ..micro_engine.engine import Engine
 from ..micro_engine.limits import EngineLimits
-from ..micro_engine.places import Places
 from ..micro_engine.wire.messages import Request
 from ..reporting.figures import Parts, performance
 from ..security.authority import Authorities
@@ -54,6 +53,9 @@ from ..tasks.scheduler import Scheduler, log_darkness, log_transitions
 from ..tasks.snapshotter import Snapshotter
 from .front import Front
 from .operators import Operators
+
+if TYPE_CHECKING:
+    from ..micro_engine.places import Places
 
 log = logging.getLogger("openred.server")
 
@@ -171,7 +173,6 @@ class Assembly(NamedTuple):
         return Parts(
             clock=self.clock,
             started_s=self.started_s,
-            engine=front.engine,
             directory=directory,
             attended=attended,
             saver=saver,

@@ -93,7 +93,7 @@ class Crew:
     def __init__(self, assembly: Assembly, flags: Mapping[str, str]) -> None:
         self._configuration, self._clock = assembly.configuration, assembly.clock
         self._flags = flags
-        self.engine = _leaders_engine(assembly)
+        self._engine = _leaders_engine(assembly)
         # Workers tell the one address of each client.
         self.limits = replace(
             self._configuration.limits(), trusted_proxies=(UNIX,), forwarded_header=X_FORWARDED_FOR
@@ -143,14 +143,14 @@ class Crew:
             *(api, feed, broadcast, stalls, figures),
         )
         install(
-            self.engine,
+            self._engine,
             api,
             lambda endpoint, handler: numbering(endpoint, api, handler, self._run, lambda: self._leading.seq),
         )
 
     def served(self) -> Served:
         if not self._keeping:
-            return read_served(self.engine)
+            return read_served(self._engine)
         # The limit holds for all workers together.
         return self.workers().served._replace(connections_max=self._configuration.connections_max)
 
@@ -168,7 +168,7 @@ class Crew:
             environment=os.environ,
             process_id=os.getpid(),
         )
-        await self.engine.start([self.leaders_listener()])
+        await self._engine.start([self.leaders_listener()])
         numbers = range(configuration.workers)
         self._keeping = [asyncio.create_task(self._keep(number)) for number in numbers]
         try:
@@ -191,12 +191,12 @@ class Crew:
                 _kill(process)
         self._hub.send_all(Kind.STOP)
         await self._end(self._configuration.drain_timeout_s + STOP_MARGIN_S)
-        return self._cut + await self.engine.drain()
+        return self._cut + await self._engine.drain()
 
     def hurry(self) -> None:
         for process, _ in self._running.values():
             _kill(process)
-        self.engine.hurry()
+        self._engine.hurry()
 
     def renew_tls(self, context: ssl.SSLContext) -> None:
         # Each worker reads the files itself.
@@ -354,7 +354,7 @@ class Crew:
                         _kill(process)
             looked_s = now_s
 
-    def _hello(self, _: int) -> dict[str, Any]:
+    def _hello(self) -> dict[str, Any]:
         prover = self._api.prover
         return {
             "told": self._tick(),
@@ -380,7 +380,7 @@ class Crew:
         return self._feed.news(cursor or BEGINNING)
 
     def _own(self) -> Traffic:
-        traffic = read_traffic(self.engine, self._broadcast, self._stalls, self._api.limits.refusals)
+        traffic = read_traffic(self._engine, self._broadcast, self._stalls, self._api.limits.refusals)
         # Each outcome is told from the start.
         return traffic._replace(forwarded=dict.fromkeys(OUTCOMES, 0))
 

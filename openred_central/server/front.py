@@ -15,7 +15,6 @@ from ..clock import AttendedTime
 from ..directory.directory import Directory
 from ..directory.state.changes import Batch
 from ..listening import Certificate
-from ..micro_engine.engine import Engine
 from ..reporting.traffic import Served, Sums, Traffic
 from ..tasks.stall_meter import StallMeter
 
@@ -27,11 +26,10 @@ Figures = Callable[[], Mapping[str, Any]]
 class Front(Protocol):
     """The server of the public listeners: this process, as `Alone`, or workers that it leads, as `Crew`.
 
-    `engine` answers the requests that reach this process, whose callers have these `limits`. `workers` has
-    the figures of the workers, `on_committed` is as in `Saver`.
+    `limits` are those of callers whose requests reach this process. `workers` has the figures of the workers,
+    `on_committed` is as in `Saver`.
     """
 
-    engine: Engine
     limits: LimitOptions
     workers: Sums | None
 

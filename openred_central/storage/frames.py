@@ -98,10 +98,7 @@ def pack_signs(signs: SignColumns) -> bytes:
 
 def unpack_signs(data: bytes) -> SignColumns:
     """Return the signs of life that `pack_signs` made bytes of. Raise `FrameError` for anything else."""
-    try:
-        return SignColumns._make(_Reader(data).columns(_SIGNS))
-    except struct.error as error:
-        raise FrameError(f"cannot be read: {error}") from error
+    return SignColumns._make(_Reader(data).columns(_SIGNS))
 
 
 def _read(data: bytes, kind: int, read: Callable[[_Reader], Row]) -> Row:

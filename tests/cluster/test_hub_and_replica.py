@@ -37,7 +37,7 @@ class Owner:
             self.leading,
             Merger(self.directory),
             self.attended.now,
-            hello=lambda number: {"number": number},
+            hello=lambda: {"run": "run"},
             tick=lambda: {"attended_s": self.attended.now().attended_s, "attending": True},
             news=lambda cursor: ({"epoch": "run"}, 1),
             reported=lambda number, figures: self.reported.append((number, figures)),
@@ -59,7 +59,7 @@ class Owner:
 class Side:
     """One worker, as far as the link goes."""
 
-    def __init__(self, owner: Owner, end: Link, number: int) -> None:
+    def __init__(self, owner: Owner, end: Link) -> None:
         self.directory = make_directory()
         self.attended = AttendedTime(owner.clock)
         self.told: list[dict[str, Any]] = []
@@ -93,10 +93,10 @@ async def until(ready: Callable[[], object]) -> None:
 async def worker(owner: Owner, number: int = 0) -> AsyncIterator[Side]:
     """Yield a loaded worker that follows; its link ends with it."""
     ours, its = socket.socketpair()
-    side = Side(owner, await Link.over(its), number)
+    side = Side(owner, await Link.over(its))
     side.member = Member(number, await Link.over(ours), owner.attended.now())
     serving = asyncio.create_task(owner.hub.serve(side.member))
-    assert await side.link.receive() == (Kind.HELLO, b'{"number":%d}' % number)
+    assert await side.link.receive() == (Kind.HELLO, b'{"run":"run"}')
     await side.replica.load()
     side.replica.ready(side.attended.now().attended_s)
     following = side.following = asyncio.create_task(side.replica.run())

@@ -206,6 +206,7 @@ def test_answers_are_those_of_one_process(start: Start) -> None:
             assert reply[:-1] == wanted[:-1]
 
 
+OF_WORKERS = re.compile(r"\.(cluster\b|(crew|worker|places|frames?|leading|following|merging|handing_on)$)")
 # Tells at its end which modules it had.
 TELLS_MODULES = """
 import atexit, sys
@@ -225,7 +226,7 @@ def test_one_process_imports_nothing_of_workers(start: Start) -> None:
     server.stop()
     (modules,) = re.findall(r"^modules: (.*)$", server.log, re.MULTILINE)
     assert "openred_central.server.server" in modules.split()
-    assert not [name for name in modules.split() if re.search(r"\.(cluster\b|crew$|worker$)", name)]
+    assert not [name for name in modules.split() if OF_WORKERS.search(name)]
 
 
 def test_operators_act_on_what_every_worker_shows(start: Start, tmp_path: Path) -> None:

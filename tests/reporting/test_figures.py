@@ -22,7 +22,7 @@ from tests.support.clock import VirtualClock
 from tests.support.options import directory_options, lifecycle_options, mass_silence_options, saver_options
 
 
-def make_parts() -> Parts:
+def make_parts(engine: Engine | None = None) -> Parts:
     """Make the parts of a server that does not run, on a virtual clock."""
     clock = VirtualClock()
     attended = AttendedTime(clock)
@@ -36,7 +36,7 @@ def make_parts() -> Parts:
         store_reachable=lambda: True,
         submit_probe=lambda request: Submission.REFUSED,
     )
-    engine = Engine()
+    engine = engine or Engine()
 
     async def beat(request: Any, node_id: str) -> None: ...
 
@@ -44,7 +44,6 @@ def make_parts() -> Parts:
     return Parts(
         clock,
         clock.monotonic_s(),
-        engine,
         directory,
         attended,
         saver,
@@ -78,14 +77,14 @@ def test_the_first_figures_have_no_rates(parts: Parts) -> None:
 
 def test_rates_are_those_since_the_last_figures(parts: Parts) -> None:
     live = LiveFigures(parts)
-    (route,) = parts.engine.routes()
+    stats, heartbeats = parts.served().stats, parts.served().answers["POST /heartbeat/{node_id}"]
     for times in (1, 2):
         advance(parts, 2.0)
-        parts.engine.stats.requests += 100 * times
-        route.responses[2] += 60 * times
+        stats.requests += 100 * times
+        heartbeats[2] += 60 * times
         parts.directory.nodes.transitions.counts[State.COMA, State.DEAD, "deadline"] += 10 * times
         for _ in range(100):
-            parts.engine.stats.latency.observe(0.001 * times)
+            stats.latency.observe(0.001 * times)
         figures = live()
         assert figures["requests_per_s"] == 50.0 * times
         assert figures["heartbeats_per_s"] == 30.0 * times
@@ -96,18 +95,18 @@ def test_rates_are_those_since_the_last_figures(parts: Parts) -> None:
 def test_figures_asked_for_again_at_once_keep_their_rates(parts: Parts) -> None:
     live = LiveFigures(parts)
     advance(parts, 1.0)
-    parts.engine.stats.requests += 10
+    parts.served().stats.requests += 10
     assert live()["requests_per_s"] == 10.0
     advance(parts, 0.01)
-    parts.engine.stats.requests += 1
+    parts.served().stats.requests += 1
     assert live()["requests_per_s"] == 10.0
     advance(parts, 0.99)
     assert live()["requests_per_s"] == 1.0
 
 
 def test_performance_has_all_counts(parts: Parts) -> None:
-    parts.engine.stats.requests = 7
-    parts.engine.stats.responses[4] = 3
+    parts.served().stats.requests = 7
+    parts.served().stats.responses[4] = 3
     advance(parts, 5.0)
     told = performance(parts)
     assert (told["requests"], told["responses"]["4xx"], told["uptime_s"]) == (7, 3, 5.0)

@@ -14,6 +14,7 @@ from openred_central.api.feed.broadcast import Broadcast
 from openred_central.api.feed.event_log import EventFeed, EventLog
 from openred_central.directory.lifecycle import State
 from openred_central.histogram import Histogram
+from openred_central.micro_engine.engine import Engine
 from openred_central.reporting import process
 from openred_central.reporting.figures import Parts
 from openred_central.reporting.metrics import metrics_text
@@ -32,7 +33,8 @@ class Scraped:
     def __init__(self, parts: Parts, refusals: Refusals | None = None) -> None:
         feed = EventFeed(EventLog("run"), parts.directory.nodes)
         broadcast = Broadcast(feed, dict, parts.clock.wall_s, subscribers_max=7)
-        traffic = read_traffic(parts.engine, broadcast, StallMeter(parts.clock), refusals or Refusals([]))
+        around = read_traffic(Engine(), broadcast, StallMeter(parts.clock), refusals or Refusals([]))
+        traffic = around._replace(served=parts.served())
         text = metrics_text(parts, traffic, broadcast.log.last, {"saver": 0}).decode()
         self.families = {family.name: family for family in text_string_to_metric_families(text)}
 
@@ -84,10 +86,10 @@ def test_every_figure_is_there_before_anything_happened(parts: Parts) -> None:
 
 
 def test_counts_appear_in_the_metrics(parts: Parts) -> None:
-    (route,) = parts.engine.routes()
-    stats = parts.engine.stats
+    served = parts.served()
+    stats, heartbeats = served.stats, served.answers["POST /heartbeat/{node_id}"]
     stats.requests, stats.responses[2], stats.responses[4] = 12, 9, 3
-    route.responses[2], route.responses[4] = 9, 1
+    heartbeats[2], heartbeats[4] = 9, 1
     stats.latency.observe(0.004)
     parts.directory.nodes.transitions.counts[State.COMA, State.DEAD, "deadline"] = 4
     parts.saver.stats.rows = 17
@@ -160,7 +162,7 @@ def test_figures_from_proc_are_missing_without_proc(monkeypatch: pytest.MonkeyPa
 
 def test_figures_of_workers_are_there_with_workers_alone(parts: Parts) -> None:
     assert not [name for name in Scraped(parts).families if "worker" in name or "replication" in name]
-    engine, stalls = parts.engine, StallMeter(parts.clock)
+    engine, stalls = Engine(), StallMeter(parts.clock)
     broadcast = Broadcast(
         EventFeed(EventLog("run"), parts.directory.nodes), dict, lambda: 0.0, subscribers_max=7
     )

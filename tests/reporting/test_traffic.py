@@ -38,8 +38,8 @@ class Process:
     """The parts of one process that are counted."""
 
     def __init__(self, *routes: str) -> None:
-        self.parts = make_parts()
-        self.engine: Engine = self.parts.engine
+        self.engine = Engine()
+        self.parts = make_parts(self.engine)
 
         async def answer(request: Any) -> None: ...
 

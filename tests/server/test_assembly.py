@@ -38,7 +38,7 @@ class Assembled:
             started_s=0.0,
         )
         directory, attended = assembly.load(store)
-        front = Alone(assembly)
+        self.front = front = Alone(assembly)
         saver = assembly.saver(directory, attended, store, writer, None)
         feed = EventFeed(EventLog("run"), directory.nodes)
         prober = assembly.prober(directory, attended)
@@ -174,8 +174,8 @@ def test_a_directory_in_memory_takes_no_snapshots(tmp_path: Path) -> None:
 @pytest.mark.parametrize("fast_path", [True, False])
 def test_a_setting_switches_the_fast_path(fast_path: bool) -> None:
     with assembled(Configuration(database="memory:", fast_path=fast_path)) as server:
-        install(server.parts.engine, server.api)
-        prepared = [route.template for route in server.parts.engine.routes() if route.prepare is not None]
+        install(server.front.engine, server.api)
+        prepared = [route.template for route in server.front.engine.routes() if route.prepare is not None]
         assert prepared == (["/heartbeat/{node_id}"] if fast_path else [])
 
 
@@ -184,7 +184,7 @@ def test_the_limit_of_open_files_covers_connections_and_probes() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (600, before[1]))
     try:
         with assembled(Configuration(connections_max=1_000, probe="tcp", probe_concurrency=50)) as server:
-            assert server.parts.engine.limits.connections_max == 1_000
+            assert server.front.engine.limits.connections_max == 1_000
             assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == descriptors_needed(1_000, 50)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
