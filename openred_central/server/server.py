@@ -24,7 +24,7 @@ from ..api.service import Api
 from ..clock import AttendedTime, SystemClock
 from ..directory.directory import Directory
 from ..exit_codes import ExitCode
-from ..listening import PassingStartError, StartError, certificate_of
+from ..listening import Certificate, PassingStartError, StartError, certificate_of
 from ..logs import configure
 from ..reporting.figures import LiveFigures, Parts
 from ..reporting.metrics import metrics_text
@@ -221,9 +221,8 @@ class Server:
         )
         front.attach(api, feed, broadcast, stalls, figures)
         operators = await self._start_operators(api, parts, broadcast, vault)
-        # A worker that serves already hands on changes while others load.
         tasks = self._begin(("saver", saver.run), ("keykeeper", vault.run))
-        addresses = await front.start(certificate, self._stop)
+        addresses = await self._start_front(certificate, tasks)
         on_signal(lambda: directory.expiry.release_hold(attended.now()), [signal.SIGUSR1])
         on_signal(partial(renew, certificate, front.renew_tls), [signal.SIGHUP])
         optional = {"snapshotter": parts.snapshotter, "forecaster": assembly.forecaster(directory, attended)}
@@ -258,12 +257,29 @@ class Server:
         log.info("stopped: %d nodes, %d connections were cut", len(directory), cut)
         return _end(saver, revocation_saver, vault)
 
+    async def _start_front(
+        self, certificate: Certificate | None, tasks: Sequence[asyncio.Task[None]]
+    ) -> list[str]:
+        """Start to serve, and return the addresses; `tasks` end where that fails. Raises `StartError`.
+
+        They run already: a worker that serves hands on changes while others load.
+        """
+        try:
+            return await self._front.start(certificate, self._stop)
+        except BaseException:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            raise
+
     def _begin(self, *works: Work) -> list[asyncio.Task[None]]:
         """Begin background tasks."""
         return [asyncio.create_task(self._supervisor.run(name, work)) for name, work in works]
 
     def _announce(self, nodes: int, location: str, addresses: Sequence[str]) -> None:
-        """Tell operators and the service manager that the server is ready."""
+        """Tell operators and the service manager that the server is ready, unless it stops already."""
+        if self._stop.is_set():
+            return
         self.was_ready = True
         log.info("ready: %d nodes from %s, listening on %s", nodes, location, _list(addresses))
         self._notifier.ready()

@@ -454,3 +454,14 @@ def test_changes_at_a_worker_that_serves_do_not_wait_for_others_that_load(
         with Client(path) as client:
             assert client.register("early").status == 201
     server.wait_ready()
+
+
+def test_a_server_that_is_stopped_while_workers_load_never_says_that_it_is_ready(start: Start) -> None:
+    server = start(*TWO, ready=False)
+    until(lambda: len(processes(server)) == 2, "two workers")
+    with stopped(processes(server)[1]):
+        until(lambda: "worker 0 serves" in server.log, "a worker that serves")
+        server.send_signal(signal.SIGTERM)
+        until(lambda: "stopping" in server.log, "the stop")
+    assert server.wait() == ExitCode.DONE
+    assert " ready: " not in server.log
