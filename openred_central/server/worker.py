@@ -36,6 +36,7 @@ from ..errors import InternalBug
 from ..exit_codes import ExitCode
 from ..listening import StartError, adopted, certificate_of
 from ..logs import configure
+from ..micro_engine.engine import Engine
 from ..micro_engine.places import Places, mapped
 from ..reporting.traffic import of_worker, pack, read_traffic
 from ..security.authority import Authorities
@@ -163,6 +164,9 @@ class Worker:
         # word is as old as the pause.
         attended = AttendedTime(self._clock, attended_s=self._told["attended_s"], tick_s=SILENT_S_MAX)
         feed = FollowingFeed(EventLog(hello["events"]))
+        places = Places(mapped(self._passed.places), self._number, bytes.fromhex(hello["places_key"]))
+        # It takes another certificate from the beginning on, and serves once the replica is loaded.
+        engine = self._assembly.public_engine(self._configuration.engine(), 0, places)
         replica = Replica(
             link,
             directory,
@@ -171,13 +175,14 @@ class Worker:
             flush_s=self._configuration.flush_interval_s / FLUSHES_PER_INTERVAL,
             ticked=self._take_told,
             events=feed.receive,
-            renew=self._renew,
+            renew=lambda: renew(self._certificate, engine.renew_tls),
         )
-        await replica.load()
-        feed.tick(self._clock.wall_s())
         try:
-            await self._serve(hello, replica, directory, attended, feed)
+            await replica.load()
+            feed.tick(self._clock.wall_s())
+            await self._serve(hello, engine, replica, directory, attended, feed)
         except LinkBroken:
+            link.abort()
             await asyncio.sleep(ENDING_S)
             remove_abandoned(Path(hello["socket"]))
             raise
@@ -186,6 +191,7 @@ class Worker:
     async def _serve(
         self,
         hello: dict[str, Any],
+        engine: Engine,
         replica: Replica,
         directory: Directory,
         attended: AttendedTime,
@@ -201,8 +207,6 @@ class Worker:
             self._clock.monotonic_s,
         )
         seat = _Seat(hello["run"], replica, forwarder)
-        places = Places(mapped(self._passed.places), self._number, bytes.fromhex(hello["places_key"]))
-        self._engine = engine = self._assembly.public_engine(self._configuration.engine(), 0, places)
         install(engine, api, lambda endpoint, handler: handing_on(endpoint, api, handler, seat))
         since_s = attended.now().attended_s
         await engine.start(
@@ -312,6 +316,3 @@ class Worker:
         self._told = told
         # In step with the owner, so that its rates are of as many reports each time.
         self._report()
-
-    def _renew(self) -> None:
-        renew(self._certificate, self._engine.renew_tls)
