@@ -285,7 +285,7 @@ def _workers(traffic: Traffic, workers: Sums) -> Iterator[Family]:
     )
     outcomes: dict[Labels, float] = {(("outcome", name),): count for name, count in traffic.forwarded.items()}
     yield counter(
-        "openred_forwarded_requests_total", "Requests that workers passed on to the owner.", outcomes
+        "openred_forwarded_requests_total", "Requests that workers handed on to the owner.", outcomes
     )
     yield histogram(
         "openred_replication_lag_seconds",

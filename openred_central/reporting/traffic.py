@@ -45,7 +45,7 @@ class Traffic(NamedTuple):
     """All figures of the requests of one process, or of several.
 
     `limited` and `unproved` are as in `Refusals`; `stalls` are those of the loop. The last fields are figures
-    of workers alone: requests passed on to the owner by `forwarded` outcome, `lag` from the commit of a frame
+    of workers alone: requests handed on to the owner by `forwarded` outcome, `lag` from the commit of a frame
     to its application, and what the system tells of the process.
     """
 
@@ -119,7 +119,7 @@ def add(one: Traffic, other: Traffic) -> Traffic:
 class Sums:
     """The figures of an owner with its workers, which are numbered; a call returns them.
 
-    `own` reads the traffic of the owner, whose engine serves what workers pass on. `running` is how many
+    `own` reads the traffic of the owner, whose engine serves what workers hand on. `running` is how many
     workers report; `restarts` how many ended, each of which is replaced.
     """
 
@@ -167,7 +167,7 @@ def _counters(traffic: Traffic) -> Traffic:
 def _own_share(own: Traffic) -> Traffic:
     """Return what no worker counts: refusals, bugs and stalls of the owner itself.
 
-    Each request was counted by the worker that passed it on. All routes are there from the start, at zero.
+    Each request was counted by the worker that handed it on. All routes are there from the start, at zero.
     """
     answers = {name: [0] * len(counts) for name, counts in own.served.answers.items()}
     served = Served(Stats(handler_failures=own.served.stats.handler_failures), answers, 0, 0)

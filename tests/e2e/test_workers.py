@@ -89,7 +89,7 @@ def test_workers_show_the_same(start: Start) -> None:
         for number in range(NODES):
             clients[number % 2].register(f"node-{number}", services=["relay"], region="eu")
             clients[number % 3 % 2].ask("POST", f"/heartbeat/node-{number}")
-        # The frame of a last change brings what was heard before it.
+        # Until then each worker has told the other what it heard.
         time.sleep(1.0)
         last = clients[0].register("last").headers["OpenRed-Seq"]
         targets = [f"/nodes/node-{number}" for number in range(NODES)]
