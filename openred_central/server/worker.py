@@ -223,6 +223,8 @@ class Worker:
         self._report = lambda: replica.report(figures())
         works = (replica.run, replica.deliver, broadcast.run, stalls.run)
         tasks = [asyncio.create_task(work()) for work in works]
+        # The owner counts a worker that serves from the beginning on.
+        self._report()
         replica.ready(since_s)
         try:
             await self._until_stopped(replica, tasks)

@@ -304,6 +304,7 @@ def test_the_cap_of_an_address_holds_for_all_workers_together(start: Start) -> N
 def test_figures_are_those_of_all_workers_and_never_fall(start: Start, tmp_path: Path) -> None:
     server = start(*TWO, *operator_of(tmp_path))
     with Client(tmp_path / "operators") as operator:
+        assert scrape(operator)["openred_workers"] == 2
         with two(server) as clients:
             for number in range(NODES):
                 clients[0].register(f"node-{number}")
@@ -317,7 +318,6 @@ def test_figures_are_those_of_all_workers_and_never_fall(start: Start, tmp_path:
 
             until(lambda: requests() >= wanted, "the figures of both workers", 5.0)
             before = scrape(operator)
-            assert before["openred_workers"] == 2
         counters = {name for name in before if re.match(r"\w+(_total|_count|_bucket)\b", name)}
         assert any(name.startswith("openred_http") for name in counters), sorted(counters)
         for number in (0, 1):

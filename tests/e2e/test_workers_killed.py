@@ -313,10 +313,8 @@ def test_a_worker_that_hangs_is_replaced_and_ages_nobody_meanwhile(start: Start)
         hanging = processes(server)[0]
         with Client(server.address) as client:
             client.register("silent")
-        began_s = time.monotonic()
         with stopped(hanging):
             until(lambda: not runs(hanging), "the worker that hangs to be killed")
-        assert SILENT_S_MAX - 1 < time.monotonic() - began_s < SILENT_S_MAX + 4
         until(lambda: server.log.count("worker 0 serves") == 2, "another one to take its place")
         assert server.log.count("said nothing for 10 s: it is killed") == 1
         until(lambda: "silent" in changed_states(server), "the silent node to be late")
@@ -406,7 +404,6 @@ async def test_strangers_cost_the_owner_no_more_than_places(start: Start) -> Non
     await flood(server.address, 100, STRANGERS_PER_S, stranger)
     process_ids = [server.process.pid, *processes(server).values()]
     before = {process_id: resident_bytes(process_id) for process_id in process_ids}
-    began_s = time.monotonic()
     flooding = asyncio.create_task(flood(server.address, 100, count, stranger))
     with Client(server.address) as client:
         while not flooding.done():
@@ -415,7 +412,6 @@ async def test_strangers_cost_the_owner_no_more_than_places(start: Start) -> Non
             assert reply.status == 201
             assert time.monotonic() - asked_s < 5.0
     statuses = await flooding
-    print(f"{count / (time.monotonic() - began_s):.0f} strangers/s")
     assert statuses == {404: count}
     for process_id in process_ids:
         assert resident_bytes(process_id) - before[process_id] < GROWTH_BYTES_MAX
