@@ -155,7 +155,6 @@ class Hub:
                 content = pack_signs(signs._replace(heard=signs.heard.only(heard)))
             for other in self.members - {member}:
                 self._send(other, Kind.SIGNS, content)
-            self._leading.told(heard)
         if signs.is_last and member.through_s is not None:
             member.through_s = signs.through_s
 

@@ -135,10 +135,8 @@ class Following:
         marks[:] = bytes([HEARD]) * len(marks)
 
     def heard(self) -> SignColumns:
-        """Take the signs of life of the nodes that were heard here since the last call."""
-        registry = self._nodes.registry
-        states, slots = registry.states, self._nodes.changes.heard.take_heard()
-        return signs_in(registry, [slot for slot in slots if states[slot]])
+        """Take what was heard here since the last call, also in slots that are free now."""
+        return signs_in(self._nodes.registry, self._nodes.changes.heard.take_heard())
 
     def take_signs(self, signs: SignColumns) -> None:
         """Take those of `signs` that are later than what is known here."""

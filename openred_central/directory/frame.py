@@ -50,8 +50,8 @@ class Check(NamedTuple):
 class Frame(NamedTuple):
     """One commit, number `seq` of the run, at wall time `at`.
 
-    `batch` has neither kept values nor pages, which only a store needs; `signs` are the signs of life on
-    these pages that followers were not told yet. `habits` and `outlook` are what changed since the
+    `batch` has neither kept values nor pages, which only a store needs; `signs` are the signs of life that
+    the leader heard itself. `habits` and `outlook` are what changed since the
     former frame. `check` is the state after this frame; None while further changes are pending.
     """
 

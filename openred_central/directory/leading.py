@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import compress
-from operator import gt
-from typing import Any, Final
+from collections.abc import Callable, Iterator
+from typing import Final
 
 from ..clock import Now
 from .directory import Directory
@@ -14,8 +11,7 @@ from .frame import Check, Frame, HabitChunk, LoadPart, Outlook
 from .state.changes import Batch
 from .state.columns import columns_of
 from .state.habits import CHUNK_SLOTS
-from .state.pages import NO_SIGN_S, PageRun
-from .state.signs import SignColumns
+from .state.signs import SignColumns, signs_in
 
 # Slots, tombstones and chunks of habits of one part of a load.
 LOAD_ROWS: Final = 500
@@ -35,10 +31,18 @@ class Leading:
         self.seq = 0
         self.as_of = directory.nodes.changes.last
         self._outlook: Outlook | None = None
-        # By slot, the last sign of life that followers were told, in attended seconds.
-        self._told_s = array("d")
+        # Slots of nodes that were heard here since the last frame.
+        self._heard = directory.nodes.changes.heard.added = set[int]()
+        directory.hear = self._noting(directory.hear)
         # Chunks of habits are taken from here on, round and round.
         self._next_chunk = 0
+
+    def _noting(self, hear: Callable[[int, Now], None]) -> Callable[[int, Now], None]:
+        def hear_and_note(slot: int, now: Now) -> None:
+            hear(slot, now)
+            self._heard.add(slot)
+
+        return hear_and_note
 
     def frame(self, batch: Batch, now: Now) -> Frame:
         """Return the next frame, of a batch that was just committed."""
@@ -50,37 +54,22 @@ class Leading:
             self.seq,
             now.wall_s,
             batch._replace(kept=(), pages=()),
-            self._untold(batch.pages),
+            self._signs(),
             self._touched_habits(),
             None if self._outlook == former else self._outlook,
             None if directory.saving.pending_records else Check.of(directory.nodes),
         )
 
-    def told(self, slots: Sequence[int]) -> None:
-        """Note that all followers have the signs of life of the nodes in `slots`, or get them now."""
-        last_seen_s, told_s = self._directory.nodes.registry.last_seen_s, self._told_s
-        self._make_room(max(slots, default=-1) + 1)
-        for slot in slots:
-            told_s[slot] = last_seen_s[slot]
+    def _signs(self) -> SignColumns:
+        """Take the signs of life that came here, and not from followers.
 
-    def _untold(self, runs: Iterable[PageRun]) -> SignColumns:
-        """Return the signs of life on pages that followers were not told yet."""
-        told: tuple[list[Any], ...] = ([], [], [], [])
-        for run in runs:
-            first, stop = run.first_slot, run.slots.stop
-            self._make_room(stop)
-            known_s = self._told_s[first:stop]
-            # Mostly others heard all of them, and equal bytes are skipped soonest.
-            if run.last_seen_s.tobytes() != known_s.tobytes():
-                untold = list(compress(range(stop - first), map(gt, run.last_seen_s, known_s)))
-                for column, seen in zip(told, (run.slots, *run[1:]), strict=True):
-                    column += map(seen.__getitem__, untold)
-                self._told_s[first:stop] = run.last_seen_s
-        return SignColumns(*told)
-
-    def _make_room(self, slots: int) -> None:
-        if slots > len(self._told_s):
-            self._told_s.extend([NO_SIGN_S] * (slots - len(self._told_s)))
+        A node whose record is still to come is left out.
+        """
+        nodes, heard = self._directory.nodes, self._heard
+        states, is_noted = nodes.registry.states, nodes.changes.is_noted
+        signs = signs_in(nodes.registry, [slot for slot in heard if states[slot] and not is_noted(slot)])
+        heard.clear()
+        return signs
 
     def load(self) -> Iterator[LoadPart]:
         """Yield the whole directory, which may change between two parts.

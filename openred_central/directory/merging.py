@@ -41,13 +41,14 @@ class Merger:
         registry, expiry = self._directory.nodes.registry, self._directory.expiry
         states, flags, usual_gap_s = registry.states, registry.flags, registry.usual_gap_s
         last_seen_at, last_seen_s = registry.last_seen_at, registry.last_seen_s
-        marks, set_aside, heard = self._directory.nodes.changes.heard.marks, expiry.set_aside, list[int]()
+        marks, set_aside, ignored = self._directory.nodes.changes.heard.marks, expiry.set_aside, set[int]()
         any_filled, now_s, end = self.fills.any_after(as_of), now.attended_s, len(last_seen_s)
         # A node is in question only after a longer silence, or if its transition failed, as in `hearing`.
         doubted_s = now_s - self._directory.lifecycle.heartbeat_tolerance_s
         any_unknown = any_filled or max(signs.slots, default=0) >= end
         for slot, at, seen_s, gap_s in zip(*signs, strict=True):
             if any_unknown and (slot >= end or self.fills.after(slot, as_of)):
+                ignored.add(slot)
                 continue
             is_usual = states[slot] == _ACTIVE and slot not in set_aside
             if is_usual and doubted_s < last_seen_s[slot] < seen_s <= now_s:
@@ -57,9 +58,9 @@ class Merger:
             else:
                 seen_s = min(seen_s, now_s)
                 if not states[slot] or seen_s <= last_seen_s[slot] or flags[slot] & LEFT:
+                    ignored.add(slot)
                     continue
                 expiry.sign_of_life(slot, Event.SIGN_OF_LIFE, Now(seen_s, at, now.monotonic_s))
             # The sender has seen all signs of life of the node; here there may be gaps between them.
             usual_gap_s[slot] = gap_s
-            heard.append(slot)
-        return heard
+        return [slot for slot in signs.slots if slot not in ignored] if ignored else list(signs.slots)

@@ -258,7 +258,6 @@ class World:
     ) -> None:
         heard = self.merger.merge(signs, as_of, self.attended.now())
         assert heard is not None
-        self.leading.told(heard)
         for other in self.followers:
             if other is not follower:
                 other.down.send(partial(other.signs, signs.only(heard)))

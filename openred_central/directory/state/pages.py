@@ -107,6 +107,8 @@ class HeardPages:
     def __init__(self, slots_each: int = PAGE_SLOTS) -> None:
         self.slots_each = slots_each
         self.marks = bytearray()
+        # If it is a set, it gets the slots that `add` is called for.
+        self.added: set[int] | None = None
         # True after a sign of life since `is_news` that `marks` does not show.
         self.unmarked_news = False
         self._due = bytearray()
@@ -132,6 +134,8 @@ class HeardPages:
         """Add the page of `slot`, whose node was heard."""
         self.make_room(slot + 1)
         self.marks[slot // self.slots_each] = HEARD
+        if self.added is not None:
+            self.added.add(slot)
 
     def add_freed(self, slot: int) -> None:
         """Add the page of `slot`, whose node is no more."""

@@ -29,6 +29,6 @@ class SignColumns(NamedTuple):
 
 
 def signs_in(registry: Registry, slots: Sequence[int]) -> SignColumns:
-    """Return the signs of life of the nodes in `slots`, none of which is free."""
+    """Return the latest signs of life in `slots`."""
     columns = registry.last_seen_at, registry.last_seen_s, registry.usual_gap_s
     return SignColumns(slots, *([column[slot] for slot in slots] for column in columns))
