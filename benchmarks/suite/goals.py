@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from . import contestants, following, holding, latency, loads, proving, registering, stalls, starting
+from . import contestants, following, holding, latency, loads, proving, registering, stalls, starting, workers
 from .samples import Effort, Samples, Spread, Subject
 
 
@@ -35,7 +35,12 @@ class Outcome(NamedTuple):
 
 def goals(effort: Effort) -> list[Goal]:
     """Return all goals of a run of this size."""
-    return [*_load_goals(effort), *_proof_goals(effort), *_other_goals(effort)]
+    return [
+        *_load_goals(effort),
+        *_proof_goals(effort),
+        *_other_goals(effort),
+        *_worker_goals(effort.usual),
+    ]
 
 
 def _load_goals(effort: Effort) -> list[Goal]:
@@ -105,6 +110,24 @@ def _other_goals(effort: Effort) -> list[Goal]:
             case = starting.restore_case(nodes)
             found.append(Goal(f"{case}, s", bound_s, "seconds", Subject(case, contestants.OURS)))
     return found
+
+
+def _worker_goals(nodes: int) -> list[Goal]:
+    """Return the goals of two workers: 1.8 times the answers, if a request costs 2 ÷ 1.8 of the CPU."""
+    found = []
+    for kind in workers.KINDS:
+        for case, text, bound, metric in (
+            (workers.case(kind, nodes), "CPU: × one process", 2 / 1.8, "cpu_us"),
+            (workers.throttled_case(kind, nodes), "requests/s: × one process", 1.8, "requests_per_s"),
+        ):
+            two, one = (Subject(case, name) for name in (contestants.WORKERS, contestants.OURS))
+            found.append(Goal(f"{case}, {text}", bound, metric, two, one, metric != "cpu_us"))
+    lag, replaced = workers.CHANGES_CASE, workers.replaced_case(nodes)
+    return [
+        *found,
+        Goal(f"{lag}: lag p99, ms", 20.0, "lag_p99_ms", Subject(lag, contestants.WORKERS)),
+        Goal(f"{replaced}, s", 1.0, "seconds", Subject(replaced, contestants.WORKERS)),
+    ]
 
 
 def outcomes(effort: Effort, samples: Samples) -> list[Outcome]:
