@@ -62,9 +62,9 @@ OUTLOOKS = st.none() | st.builds(Outlook, TIMES, TIMES, BYTES, st.binary(max_siz
 
 @st.composite
 def signs(draw: st.DrawFn) -> SignColumns:
-    slots = draw(st.lists(SLOTS, max_size=20))
-    random = Random(draw(st.integers()))
-    columns = ([float(random.randrange(1 << 20)) for _ in slots] for _ in range(3))
+    random, rows = Random(draw(st.integers())), range(draw(st.integers(0, 20)))
+    slots = [random.randrange(1 << 32) for _ in rows]
+    columns = ([float(random.randrange(1 << 20)) for _ in rows] for _ in range(3))
     return SignColumns(slots, *columns)
 
 
