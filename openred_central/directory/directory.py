@@ -162,8 +162,8 @@ class Directory:
             raise CallerError(
                 503,
                 "no_leader",
-                "This process answers look-ups and takes signs of life; no process that may change records "
-                "can be reached now.",
+                "The request would change a record, which the leader of this directory does alone, and this "
+                "process did not hand it on.",
                 suggestion="Try again in a second.",
                 headers=(("Retry-After", "1"),),
             )
