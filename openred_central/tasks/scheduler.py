@@ -14,6 +14,7 @@ from ..directory.empathy.groups import name_of
 from ..directory.empathy.watch import Darkness
 from ..directory.life.expiry import ProbeRequest, is_crowded
 from ..directory.life.mass_silence import Hold
+from ..directory.lifecycle import DEADLINE_STEPS_PER_S
 from ..directory.state.node import Transition, transition_kind
 from ..histogram import Histogram
 from ..wording import counted, rfc3339
@@ -110,7 +111,7 @@ class Scheduler(PeriodicTask):
         if due_s is None or not self._attended.attending or len(expiry.waiting):
             return self._tick_s
         ahead_s = due_s - self._attended.now().attended_s
-        awaits = ahead_s <= 0 and due_s > self._horizon_s()
+        awaits = ahead_s <= 0 and due_s >= self._horizon_s()
         return min(max(ahead_s, AWAIT_S if awaits else PAUSE_S_MIN), self._tick_s)
 
     async def work(self) -> float:
@@ -119,7 +120,8 @@ class Scheduler(PeriodicTask):
 
     def _known(self, now: Now) -> Now:
         """Return the latest moment up to which all signs of life are known."""
-        horizon_s = self._horizon_s()
+        # A sign of life of the very moment of the horizon may still be on its way.
+        horizon_s = self._horizon_s() - 1 / DEADLINE_STEPS_PER_S
         if horizon_s >= now.attended_s:
             return now
         return Now(horizon_s, now.wall_at(horizon_s), now.monotonic_s)
