@@ -82,8 +82,9 @@ class Replica:
 
     async def load(self) -> None:
         """Take the first load, and frames until they have caught up with it. Raise `LinkBroken`."""
-        while self._is_loading or not self._following.settled:
-            await self._take(*await self._link.receive())
+        with paused():
+            while self._is_loading or not self._following.settled:
+                await self._take(*await self._link.receive())
 
     async def run(self) -> None:
         """Follow the owner until the link ends. Raise `LinkBroken` then."""
@@ -153,7 +154,9 @@ class Replica:
         elif kind is Kind.TICK:
             self._take_tick(read_json(kind, content))
         elif kind is Kind.LOAD:
-            self._parts.append(self._unpacked(frames.unpack_part, content))
+            part = self._unpacked(frames.unpack_part, content)
+            # Taken as it comes, while the owner makes the next one.
+            (self._parts.append if self._has_loaded else self._following.load_part)(part)
         elif kind is Kind.LOADED:
             await self._take_load()
         elif kind is Kind.EVENTS:
@@ -180,14 +183,13 @@ class Replica:
                 future.set_result(None)
 
     async def _take_load(self) -> None:
-        """Load all parts that came, and apply the frames that came meanwhile."""
-        parts, self._parts = self._parts, []
+        """End a load, and apply the frames that came meanwhile."""
         if self._has_loaded:
+            parts, self._parts = self._parts, []
             for _ in self._following.resync(parts):
                 await asyncio.sleep(0)
         else:
-            with paused():
-                self._following.load(parts)
+            self._following.end_first_load()
         self._is_loading, self._has_loaded = False, True
         waiting, self._later = self._later, []
         for kind, content in waiting:

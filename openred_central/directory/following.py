@@ -62,20 +62,22 @@ class Following:
         """
         return self.as_of >= self._loaded
 
-    def load(self, parts: Iterable[LoadPart]) -> None:
-        """Fill the empty directory. Frames repair what changed while the leader made the parts."""
+    def load_part(self, part: LoadPart) -> None:
+        """Take a part of the first load. Frames repair what changed while the leader made the parts."""
         nodes = self._nodes
-        for part in parts:
-            if part.records is not None:
-                # Rows whose id was met before are left out: the node has moved, which a frame will say.
-                nodes.registry.restore(part.records)
-                nodes.make_room(nodes.registry.slots_count)
-            for tombstone in part.tombstones:
-                nodes.tombstones.take(tombstone)
-            for chunk in part.habits:
-                self._take_habits(chunk)
-            self._end_load(part)
-        nodes.index.add_all(nodes.registry.discoverable_slots())
+        if part.records is not None:
+            # Rows whose id was met before are left out: the node has moved, which a frame will say.
+            nodes.registry.restore(part.records)
+            nodes.make_room(nodes.registry.slots_count)
+        for tombstone in part.tombstones:
+            nodes.tombstones.take(tombstone)
+        for chunk in part.habits:
+            self._take_habits(chunk)
+        self._end_load(part)
+
+    def end_first_load(self) -> None:
+        """Index all nodes, once the last part is in."""
+        self._nodes.index.add_all(self._nodes.registry.discoverable_slots())
 
     def apply(self, frame: Frame) -> Iterator[None]:
         """Take in the next frame; one that is in already changes nothing.

@@ -26,6 +26,7 @@ from tests.support.building import (
     DictStore,
     at,
     beat,
+    load,
     make_directory,
     register,
     registration,
@@ -115,7 +116,7 @@ class Origin:
 
 def follow(origin: Origin) -> Following:
     following = Following(make())
-    following.load(origin.load())
+    load(following, origin.load())
     return following
 
 
@@ -232,7 +233,7 @@ def test_a_load_may_take_its_time(seed: int) -> None:
             origin.act()
         following = Following(make())
         frames.clear()
-        following.load(changing(origin, frames))
+        load(following, changing(origin, frames))
         for frame in (*frames, *origin.commit_all()):
             apply(following, frame)
         expect_equal(following, origin)
@@ -372,7 +373,7 @@ def test_a_node_that_the_leader_took_for_another_is_told_again() -> None:
     following = Following(make())
     slot = register(origin.directory, "a", origin.now)
     # The load has the node, but its `as_of` is from before its registration.
-    following.load(origin.load())
+    load(following, origin.load())
     assert not following.settled, "an older frame may still take it back"
     beat(following.directory, "a", at(9.0))
     assert origin.merger.merge(following.heard(), following.as_of, at(9.0)) == []
@@ -421,7 +422,7 @@ def test_a_follower_writes_only_times(seed: int) -> None:
 def test_a_replica_without_habits_follows() -> None:
     origin = make_directory()
     leading, following = Leading(origin), Following(make_directory())
-    following.load(leading.load())
+    load(following, leading.load())
     register(origin, "a", at(1.0))
     batch = origin.saving.take_changes(9, at(2.0))
     assert batch is not None

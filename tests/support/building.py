@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 from openred_central.clock import Now
 from openred_central.directory.consistency import check
 from openred_central.directory.directory import Directory
+from openred_central.directory.following import Following
+from openred_central.directory.frame import LoadPart
 from openred_central.directory.life.mass_silence import MassSilenceOptions
 from openred_central.directory.lifecycle import DAY_S, LifecycleOptions, State
 from openred_central.directory.registration import Registration
@@ -240,6 +242,13 @@ class DictStore(MemoryStore):
             directory.saving.restore_tombstones(tombstones)
         assert directory.restore_kept(self.load_kept()) == []
         return self.vitals.attended_s
+
+
+def load(following: Following, parts: Iterable[LoadPart]) -> None:
+    """Fill an empty replica."""
+    for part in parts:
+        following.load_part(part)
+    following.end_first_load()
 
 
 def parts(rows: list[Row], rows_max: int) -> Iterator[list[Row]]:
