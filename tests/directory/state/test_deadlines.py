@@ -170,7 +170,9 @@ def test_a_sweep_is_small_and_loses_no_deadline(seed: int) -> None:
         if before:
             sweeps += 1
             assert before - len(state["_old"]) <= SWEPT_PER_CALL
-            assert len(state["_heap"]) + len(state["_old"]) <= 2 * nodes + STALE_SLACK + 2
+            # Live entries may come first in a sweep: they only move.
+            moved_max = nodes // SWEPT_PER_CALL
+            assert len(state["_heap"]) + len(state["_old"]) <= 2 * nodes + STALE_SLACK + 2 + moved_max
         assert len(deadlines) == nodes
     assert sweeps > nodes / SWEPT_PER_CALL
     assert deadlines.live_slots() == plain.keys()
