@@ -36,6 +36,13 @@ def choose_cores() -> Cores:
     return Cores(frozenset(allowed[-1:]), frozenset(allowed[:-1]))
 
 
+def move(pids: list[int], cores: frozenset[int]) -> None:
+    """Let running processes, with all their threads, use `cores` from now on."""
+    for pid in pids if cores else ():
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            os.sched_setaffinity(int(thread.name), cores)
+
+
 @contextmanager
 def on_cores(cores: frozenset[int]) -> Iterator[None]:
     """Run processes that start inside the block on `cores`."""

@@ -146,7 +146,11 @@ def _wait_until_served(server: Running, times: int) -> None:
 
 
 def _lag(bench: Bench, server: Running, admin_port: int) -> None:
-    """Register nodes at a fixed rate; add the quantiles of the time from a commit to a replica."""
+    """Register nodes at a fixed rate; add the quantiles of the time from a commit to a replica.
+
+    The processes are on all cores: on one, which they would fill, each frame waits for it.
+    """
+    machine.move(machine.family(server.process.pid), bench.site.cores.server | bench.site.cores.load)
     for number in range(bench.effort.rounds):
         bench.log(f"round {number + 1} of {bench.effort.rounds}: {CHANGES_CASE}")
         before = _lags(admin_port)

@@ -38,15 +38,8 @@ _OWN: Final = frozenset(
 # Our engine writes these itself.
 _ENGINES: Final = frozenset(
     {
-        *(
-            "connection",
-            "keep-alive",
-            "content-length",
-            "content-type",
-            "transfer-encoding",
-            "date",
-            "server",
-        ),
+        *("connection", "keep-alive", "content-length", "content-type", "transfer-encoding"),
+        *("date", "server"),
         *("access-control-allow-origin", "x-content-type-options", "x-request-id"),
     }
 )

@@ -31,11 +31,13 @@ from .registration import (
     Registration,
     amended,
     breaks,
+    committed,
     fingerprints,
     has_key,
     names_key_of,
     new_record,
     repeats_absence,
+    taken,
 )
 from .saving import Saving
 from .state.kept import UNUSABLE
@@ -207,7 +209,7 @@ class Directory:
             return self._register_new(registration, signed, now)
         known = self.nodes.registry.record(slot)
         if known.flags & PROVEN and not (proved and names_key_of(registration, known)):
-            raise _taken(
+            raise taken(
                 registration.node_id,
                 "It is bound to another key.",
                 "Register with the key of that node, change the key with POST /nodes/{node_id}/key, "
@@ -218,7 +220,7 @@ class Directory:
         record = amended(known, registration, now, self.lifecycle.coma_s, signed=signed)
         if record is not None and not proved:
             if not repeats_absence(known, record, registration):
-                raise _taken(
+                raise taken(
                     registration.node_id,
                     "It is registered with other data, and nothing proves that you are the node.",
                     "Register the data that the directory holds, prove that you are the node, "
@@ -431,7 +433,7 @@ class Directory:
     def _register_new(self, registration: Registration, signed: bool, now: Now) -> Registered:
         nodes = self.nodes
         if nodes.is_reserved(registration.node_id):
-            raise _taken(
+            raise taken(
                 registration.node_id,
                 "Its record is damaged, and is kept as it is until the operator of this directory fixes it.",
                 "Report it to the operator, who finds it with `openred-central verify`, "
@@ -449,7 +451,7 @@ class Directory:
             )
         ):
             left = span(nodes.tombstones.ends_s(tombstone) - now.attended_s)
-            raise _taken(
+            raise taken(
                 registration.node_id,
                 f"Its former bearer is dead. Only its key, or the next key that it committed to, may take it "
                 f"now; the name is free in {left}.",
@@ -545,19 +547,3 @@ class Directory:
             f"The node {node_id!r} was removed {ago} ago (reason: {tombstone.reason}).",
             suggestion="Register it again with POST /register and the same public key.",
         )
-
-
-def committed(next_key: str) -> CallerError:
-    """Return the error for a change that breaks the commitment of a node to its next key."""
-    return CallerError(
-        403,
-        "forbidden",
-        f"The node has committed to its next key, {next_key}. No other key may replace the present one, and "
-        "only the change to that key may name another next key.",
-        suggestion="Change the key with POST /nodes/{node_id}/key to that one, or leave next_key out.",
-    )
-
-
-def _taken(node_id: str, detail: str, suggestion: str) -> CallerError:
-    detail = f"The node_id {node_id!r} is taken. {detail}"
-    return CallerError(409, "node_id_taken", detail, suggestion=suggestion)

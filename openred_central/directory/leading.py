@@ -27,9 +27,9 @@ class Leading:
 
     def __init__(self, directory: Directory) -> None:
         self._directory = directory
-        # The number of the last frame, and that up to which its followers know all changes.
+        # The number of the last frame, and that of the last change that its followers know with it.
         self.seq = 0
-        self.as_of = directory.nodes.changes.last
+        self._as_of = directory.nodes.changes.last
         self._outlook: Outlook | None = None
         # Slots of nodes that were heard here since the last frame.
         self._heard = directory.nodes.changes.heard.added = set[int]()
@@ -48,7 +48,7 @@ class Leading:
         """Return the next frame, of a batch that was just committed."""
         directory = self._directory
         self.seq += 1
-        self.as_of = max(self.as_of, batch.last_change)
+        self._as_of = max(self._as_of, batch.last_change)
         former, self._outlook = self._outlook, self._present_outlook()
         return Frame(
             self.seq,
@@ -79,7 +79,7 @@ class Leading:
         """
         nodes = self._directory.nodes
         usual_per_h = self._directory.expiry.silence.usual_per_h
-        head = LoadPart(self.seq, self.as_of, self.as_of, nodes.revision, usual_per_h)
+        head = LoadPart(self.seq, self._as_of, self._as_of, nodes.revision, usual_per_h)
         for slots in _slices(lambda: nodes.registry.slots_count, LOAD_ROWS):
             taken = [slot for slot in slots if not nodes.registry.is_free(slot)]
             if taken:

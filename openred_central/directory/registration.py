@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ..clock import Now
+from ..errors import CallerError
 from .lifecycle import State
 from .state.node import (
     DISCOVERABLE,
@@ -161,3 +162,20 @@ def _away_until_s(away_until_at: float, now: Now, away_s_max: float) -> float:
     """Return the attended time of an announced return; 0 if there is none or it has passed."""
     ahead_s = away_until_at - now.wall_s
     return now.attended_s + min(ahead_s, away_s_max) if ahead_s > 0 else 0.0
+
+
+def committed(next_key: str) -> CallerError:
+    """Return the error for a change that breaks the commitment of a node to its next key."""
+    return CallerError(
+        403,
+        "forbidden",
+        f"The node has committed to its next key, {next_key}. No other key may replace the present one, and "
+        "only the change to that key may name another next key.",
+        suggestion="Change the key with POST /nodes/{node_id}/key to that one, or leave next_key out.",
+    )
+
+
+def taken(node_id: str, detail: str, suggestion: str) -> CallerError:
+    """Return the error for a name that the caller cannot register; `detail` says why."""
+    detail = f"The node_id {node_id!r} is taken. {detail}"
+    return CallerError(409, "node_id_taken", detail, suggestion=suggestion)

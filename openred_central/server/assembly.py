@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import random
 import resource
 import socket
 from collections.abc import Callable, Sequence
@@ -26,7 +27,7 @@ from ..api.feed.event_log import EventFeed
 from ..api.routes import NAMES
 from ..api.service import Api, Moments
 from ..api.wire.caching import Once
-from ..clock import AttendedTime, Clock
+from ..clock import AttendedTime, Clock, SystemClock
 from ..directory.directory import Directory
 from ..directory.state.changes import Batch
 from ..limits.origins import Origins
@@ -79,6 +80,18 @@ class Assembly(NamedTuple):
     random: Callable[[], float]
     entropy: Callable[[int], bytes]
     started_s: float
+
+    @classmethod
+    def here(cls, configuration: Configuration) -> Assembly:
+        """Return the maker of a server that starts now, with the clock and the randomness of this machine."""
+        clock = SystemClock()
+        return cls(
+            configuration,
+            clock,
+            random=random.Random(os.urandom(16)).random,
+            entropy=os.urandom,
+            started_s=clock.monotonic_s(),
+        )
 
     def directory(self) -> Directory:
         """Return an empty directory."""

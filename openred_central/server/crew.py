@@ -149,13 +149,13 @@ class Crew:
         )
 
     def served(self) -> Served:
-        if not self._keeping:
-            return read_served(self._engine)
-        # The limit holds for all workers together.
-        return self.workers().served._replace(connections_max=self._configuration.connections_max)
+        return self.traffic().served if self._keeping else read_served(self._engine)
 
     def traffic(self) -> Traffic:
-        return self.workers()._replace(served=self.served())
+        traffic = self.workers()
+        # The limit holds for all workers together.
+        served = traffic.served._replace(connections_max=self._configuration.connections_max)
+        return traffic._replace(served=served)
 
     async def start(self, certificate: Certificate | None, stop: asyncio.Event) -> list[str]:
         configuration = self._configuration

@@ -6,7 +6,6 @@ import asyncio
 import errno
 import logging
 import os
-import random
 import signal
 import sqlite3
 import ssl
@@ -21,7 +20,7 @@ import uvloop
 from ..api.feed.broadcast import Broadcast
 from ..api.feed.event_log import EventFeed, EventLog
 from ..api.service import Api
-from ..clock import AttendedTime, SystemClock
+from ..clock import AttendedTime
 from ..directory.directory import Directory
 from ..exit_codes import ExitCode
 from ..listening import Certificate, PassingStartError, StartError, certificate_of
@@ -136,14 +135,8 @@ class Server:
     ) -> None:
         self._configuration = configuration
         self._begin_anew = begin_anew
-        self._clock = SystemClock()
-        self._assembly = Assembly(
-            configuration,
-            self._clock,
-            random=random.Random(os.urandom(16)).random,
-            entropy=os.urandom,
-            started_s=self._clock.monotonic_s(),
-        )
+        self._assembly = Assembly.here(configuration)
+        self._clock = self._assembly.clock
         self._front = make_front(self._assembly)
         self.was_ready = False
         self._stop = asyncio.Event()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import random
 import shutil
 import socket
 import sys
@@ -27,7 +26,7 @@ from ..api.handing_on import handing_on
 from ..api.routes import NAMES, install
 from ..api.service import Api, Moments
 from ..api.wire.caching import Once
-from ..clock import AttendedTime, SystemClock
+from ..clock import AttendedTime
 from ..cluster.forwarding import Forwarder
 from ..cluster.link import SILENT_S_MAX, Link, LinkBroken, read_json
 from ..cluster.replica import Replica
@@ -136,14 +135,8 @@ class Worker:
         self._configuration = configuration
         self._number = number
         self._passed = passed
-        self._clock = SystemClock()
-        self._assembly = Assembly(
-            configuration,
-            self._clock,
-            random=random.Random(os.urandom(16)).random,
-            entropy=os.urandom,
-            started_s=self._clock.monotonic_s(),
-        )
+        self._assembly = Assembly.here(configuration)
+        self._clock = self._assembly.clock
         self._certificate = certificate_of(configuration.tls_certificate, configuration.tls_key)
         self._stop = asyncio.Event()
         # The last word of the owner.

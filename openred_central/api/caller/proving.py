@@ -12,9 +12,9 @@ from enum import Enum
 from typing import NamedTuple
 
 from ...clock import Now
-from ...directory.directory import Directory, committed
+from ...directory.directory import Directory
 from ...directory.lifecycle import State
-from ...directory.registration import Registration
+from ...directory.registration import Registration, committed
 from ...directory.state.node import KEYED, PROVEN, profile_parts
 from ...encoding import kept_spki, key_id
 from ...errors import CallerError
