@@ -65,6 +65,8 @@ DISCOVERED = thing(
 async def discover(api: Api, request: Request) -> Response:
     started = api.now()
     query, ignored = read_query(request.query)
+    if query.near is None:
+        query = query._replace(near=api.near)
     draw = api.directory.discover(query, started)
     found = draw.step()
     if found is None:

@@ -85,7 +85,8 @@ class Api:
     `endpoints` are methods and paths; `documents` describe them; `stopping` returns whether the server is
     stopping; `broadcast` serves subscribers; `front_page` is the dashboard. The one discovery that walks over
     very many nodes holds `walks`. With `forecast_public`, all are told when a node usually is there.
-    `fast_path` allows prepared and plain ways beside the ordinary ones.
+    `fast_path` allows prepared and plain ways beside the ordinary ones. `near` is the region whose nodes come
+    first if a discovery names none.
     """
 
     directory: Directory
@@ -112,6 +113,7 @@ class Api:
     broadcast: Broadcast
     fast_path: bool = True
     forecast_public: bool = False
+    near: str | None = None
     walks: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def status(self, status: int, *, durable: bool) -> int:

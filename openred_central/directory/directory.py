@@ -142,6 +142,8 @@ class Directory:
                 *(self.nodes, self.paces, self.forecast, pacing, self.watch),
                 tolerance_s=lifecycle.heartbeat_tolerance_s,
             )
+        # False while another process may lead.
+        self.may_change: Callable[[], bool] = lambda: True
         # Takes a sign of life, at a moment, of the active node in a slot.
         self.hear = hearing(self.nodes, self.expiry)
         self._crowding = Crowding(self.nodes.registry, options.nodes_max, options.bytes_max)
@@ -159,8 +161,8 @@ class Directory:
         self._generation_base = int(random() * GENERATION_BASE_MAX)
 
     def require_lead(self) -> None:
-        """Raise `CallerError` 503 ``no_leader`` in a replica: records change at the leader alone."""
-        if self.nodes.is_replica:
+        """Raise `CallerError` 503 ``no_leader`` unless this is the directory of the leader, for sure."""
+        if self.nodes.is_replica or not self.may_change():
             raise CallerError(
                 503,
                 "no_leader",

@@ -73,6 +73,7 @@ class Engine:
         fast_path: bool = True,
     ) -> None:
         limits, clock = limits or EngineLimits(), clock or SystemClock()
+        self._fast_path = fast_path
         self.shared = Shared(
             limits=limits,
             clock=clock,
@@ -115,6 +116,19 @@ class Engine:
             return handler
 
         return register
+
+    def reroute(self, install: Callable[[], None]) -> None:
+        """Let `install` register routes in place of all former ones, for the next requests.
+
+        Requests that are in a handler end there. Counts of a method and template go on.
+        """
+        former = {(route.method, route.template): route for route in self.routes()}
+        self.shared.router = Router(self.limits.body_bytes_max, fast_path=self._fast_path)
+        install()
+        for route in self.routes():
+            known = former.get((route.method, route.template))
+            if known is not None:
+                route.responses = known.responses
 
     def routes(self) -> Iterator[Route]:
         return self.shared.router.routes()

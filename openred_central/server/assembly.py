@@ -236,6 +236,7 @@ class Assembly(NamedTuple):
             broadcast=broadcast,
             fast_path=self.configuration.fast_path,
             forecast_public=self.configuration.forecast_public == "all",
+            near=self.configuration.near or None,
         )
 
     def operators(self) -> Operators | None:

@@ -305,6 +305,7 @@ class Worker:
             broadcast=broadcast,
             fast_path=configuration.fast_path,
             forecast_public=configuration.forecast_public == "all",
+            near=configuration.near or None,
         )
 
     def _take_told(self, told: dict[str, Any]) -> None:

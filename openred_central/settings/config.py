@@ -81,6 +81,16 @@ class Configuration(Settings):
                 f"heartbeat_tolerance_s, which is {show_duration(self.heartbeat_tolerance_s)}: a crash must "
                 "not forget more than is forgiven"
             )
+        if self.is_shared and self.workers > 1:
+            yield (
+                f"workers is {self.workers}, allowed is 1 with a database that instances share: start more "
+                "instances on this machine, each with its own ports"
+            )
+        if self.is_shared and not self.key_secret_file:
+            yield (
+                "database is shared by instances but key_secret_file is not set, allowed is only a file with "
+                "the secret that all instances of a cluster have in common"
+            )
         if self.auth == "strict" and not self.authority:
             yield (
                 "auth is strict but authority is not set: requests signed for another directory could be "
@@ -99,6 +109,11 @@ class Configuration(Settings):
     def _named(self, options: type[Any]) -> dict[str, Any]:
         """Return the settings that are fields of the class `options`, as arguments for it."""
         return {row.name: getattr(self, row.name) for row in fields(options) if row.name in SETTINGS}
+
+    @property
+    def is_shared(self) -> bool:
+        """Return whether several instances share the database."""
+        return self.database.startswith("postgresql://")
 
     def keys(self) -> KeyOptions:
         """Return the kind of the directory's own keys."""

@@ -11,10 +11,11 @@ import os
 import re
 from collections.abc import Callable
 from dataclasses import field
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from ..limits.origins import PORT_MAX
 
+ANYTHING: Final = re.compile(r".*")
 DAY_S = 86_400.0
 UNITS_S = {"d": DAY_S, "h": 3_600.0, "m": 60.0, "s": 1.0}
 
@@ -139,11 +140,11 @@ def switch(default: bool, meaning: str) -> Any:
     return _row(default, Kind(parse, lambda value: str(value).lower(), "true or false"), meaning)
 
 
-def text(default: str, allowed: str, meaning: str) -> Any:
-    """Return a row of text; it may be empty only if `default` is."""
+def text(default: str, allowed: str, meaning: str, pattern: re.Pattern[str] = ANYTHING) -> Any:
+    """Return a row of text that fits `pattern`; it may be empty only if `default` is."""
 
     def parse(written: str) -> str:
-        if default and not written:
+        if not (pattern.fullmatch(written) if written else not default):
             raise ValueError(written)
         return written
 

@@ -8,6 +8,7 @@ on to the part that needs it.
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -39,6 +40,9 @@ from .kinds import (
 _ENGINE = EngineLimits()
 # More would share no machine of today.
 WORKERS_MAX: Final = 256
+# Names of regions and instances.
+_NAME: Final = re.compile(r"[a-z0-9_.-]{1,64}")
+_PLACE: Final = re.compile(r"(?:[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}")
 
 
 def _dwell(default_s: float, meaning: str, *, minimum_s: float = 0.001) -> Any:
@@ -105,7 +109,34 @@ class Settings:
         "flat check.",
     )
 
-    database: str = path("data/openred.db", "Path of the database; `memory:` stores nothing.", word="memory:")
+    database: str = path(
+        "data/openred.db",
+        "Path of the database; `memory:` stores nothing; `postgresql://user@host/name`: shared by instances.",
+        word="memory:",
+    )
+    instance: str = text(
+        "",
+        "1 to 64 of a-z 0-9 _ . -",
+        "Name of this instance of a cluster; nothing: the name of the host.",
+        _NAME,
+    )
+    cluster_host: str = text(
+        "127.0.0.1", "an address or a name", "Address to listen on for the other instances."
+    )
+    cluster_port: int = whole(8_100, 0, PORT_MAX, "Port to listen on for the other instances.")
+    cluster_url: str = text(
+        "",
+        "host:port",
+        "Where the other instances reach this one; nothing: where it listens for them.",
+        _PLACE,
+    )
+    may_lead: bool = switch(True, "Whether this instance may become the leader of its cluster.")
+    lease_s: float = duration(
+        2.5, 0.5, 60.0, "How long the leader of a cluster leads without an answer of the database."
+    )
+    near: str = text(
+        "", "1 to 64 of a-z 0-9 _ . -", "Region whose nodes come first where a discovery names none.", _NAME
+    )
     flush_interval_s: float = duration(
         1.0, 0.01, 3_600.0, "How often signs of life are stored; a crash loses those that came since."
     )

@@ -76,7 +76,8 @@ class Scheduler(PeriodicTask):
         """Advance attended time and do one piece of work. Return whether more is due at once."""
         self.ticks += 1
         expiry = self._directory.expiry
-        behind = self._directory.saving.pending_records >= PENDING_MAX
+        may_change = self._directory.may_change()
+        behind = self._directory.saving.pending_records >= PENDING_MAX or not may_change
         now = self._attended.now()
         known = self._known(now)
         due_s = expiry.next_s()
@@ -92,7 +93,7 @@ class Scheduler(PeriodicTask):
             log.error("the transition of the node in slot %d failed, it is set aside: %s", slot, reason)
         # Advance the time last: while transitions are held, and until the tick after that, no node ages.
         attends = expiry.attend(now) and held is None
-        jump = self._attended.tick(attending=attends and self._store_reachable())
+        jump = self._attended.tick(attending=attends and may_change and self._store_reachable())
         if jump is not None:
             log.warning("the wall clock jumped by %+.1f s; deadlines do not follow it", jump.jump_s)
         if expiry.silence.hold is not held:

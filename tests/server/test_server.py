@@ -17,7 +17,8 @@ import pytest
 from openred_central.exit_codes import ExitCode
 from openred_central.listening import StartError
 from openred_central.server.crew import Crew
-from openred_central.server.server import _close, _until, serve
+from openred_central.server.lead import _until
+from openred_central.server.server import _close, serve
 from openred_central.server.signals import STOPPING
 from openred_central.settings.config import load
 from openred_central.storage.sqlite.sqlite import SqliteStore
