@@ -12,12 +12,15 @@ import inspect
 import os
 import secrets
 import signal
-from collections.abc import Awaitable, Callable, Generator
-from typing import Any
+from collections.abc import Awaitable, Callable, Generator, Iterator
+from typing import TYPE_CHECKING, Any
 
 import hypothesis
 import pytest
 import uvloop
+
+if TYPE_CHECKING:
+    from tests.support.postgres import Bench, PgServer
 
 # Taken out at once: no server under test may read the settings of the person at the keyboard.
 ENVIRONMENT = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("OPENRED_")}
@@ -49,6 +52,29 @@ def seed() -> int:
     """Return the seed of this run, for `random.Random(seed)`. Printed beside the test if it fails."""
     print(f"repeat with OPENRED_SEED={SEED}")
     return SEED
+
+
+@pytest.fixture(scope="session")
+def postgres_bench() -> Iterator[Bench]:
+    """Yield what makes PostgreSQL servers: `postgres_bench.server()`. All of them end with the session."""
+    from tests.support.postgres import Bench  # noqa: PLC0415
+
+    with Bench() as bench:
+        yield bench
+
+
+@pytest.fixture(scope="session")
+def postgres(postgres_bench: Bench) -> PgServer:
+    """Return the PostgreSQL server that tests share; stop and change others, of `postgres_bench`."""
+    return postgres_bench.server()
+
+
+@pytest.fixture
+def database_url(postgres: PgServer) -> Iterator[str]:
+    """Yield the URL of a new database on the shared server."""
+    url = postgres.create_database()
+    yield url
+    postgres.drop_database(url.rpartition("/")[2])
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -37,7 +37,7 @@ from tests.support.serving import closed_port
 from .transcripts import mismatches, run, transcripts
 
 # Variables of the tests, and flags that are no settings.
-TEST_VARIABLES = {"OPENRED_SEED", "OPENRED_PROFILE", "OPENRED_NO_SKIP"}
+TEST_VARIABLES = {"OPENRED_SEED", "OPENRED_PROFILE", "OPENRED_NO_SKIP", "OPENRED_TEST_PG_BIN"}
 FLAGS = {flag.names[0] for command in commands().values() for flag in command.flags} | {"--help", "--version"}
 # Programs with flags of their own, although their arguments may contain ours.
 FOREIGN_PROGRAMS = ("docker ", "systemctl ")

@@ -23,6 +23,8 @@ TOP_LEVEL = {
     "MANIFEST.in",
 }
 RUN_TIME_DEPENDENCIES = {"uvloop", "orjson", "cryptography"}
+# Each library of an extra, and the folder in which alone it is used.
+OPTIONAL = {"asyncpg": "openred_central/storage/postgres/"}
 FUNCTION_LINES_MAX = 70
 # Advice, not a rule: a report names longer files.
 FILE_LINES_ADVISED = 550
@@ -45,12 +47,14 @@ def dependencies(pyproject: str) -> set[str]:
 
 def foreign_imports(path: str, source: str) -> Iterator[str]:
     """Yield a complaint for each import of neither the standard library, a dependency nor the package."""
+    allowed = sys.stdlib_module_names | RUN_TIME_DEPENDENCIES
+    allowed |= {name for name, folder in OPTIONAL.items() if path.startswith(folder)}
     for node in ast.walk(ast.parse(source)):
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         if isinstance(node, ast.ImportFrom) and not node.level:
             names = [node.module or ""]
         for name in names:
-            if name.partition(".")[0] not in sys.stdlib_module_names | RUN_TIME_DEPENDENCIES:
+            if name.partition(".")[0] not in allowed:
                 yield f"{path} imports {name}; write imports of the package relative, and add no dependency"
 
 
@@ -89,6 +93,8 @@ def test_breaches_are_named() -> None:
     assert "notes.md has no place" in strangers([".ci", "Makefile", "notes.md", "tests"])[0]
     assert dependencies('[project]\ndependencies = ["uvloop>=0.19", "Rich"]') == {"uvloop", "rich"}
     assert len(list(foreign_imports("a.py", "import ssl, requests.adapters\nfrom . import b"))) == 1
+    assert len(list(foreign_imports("openred_central/storage/store.py", "import asyncpg"))) == 1
+    assert not list(foreign_imports("openred_central/storage/postgres/store.py", "import asyncpg"))
     assert next(long_functions("a.py", "async def life():\n" + "    beat()\n" * 70)).startswith(
         "a.py:1 life has 71"
     )
