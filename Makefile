@@ -54,7 +54,7 @@ format: $(VENV)/dev.stamp ## Format the code and fix what can be fixed automatic
 
 lock: $(VENV)/dev.stamp ## Pin what the image installs, with hashes, to the newest versions that pyproject.toml allows
 	$(VENV)/bin/pip-compile --quiet --upgrade --generate-hashes --allow-unsafe --strip-extras --no-header --no-emit-index-url \
-		--no-emit-find-links --build-deps-for wheel --output-file .ci/image-requirements.txt pyproject.toml
+		--no-emit-find-links --build-deps-for wheel --extra postgres --output-file .ci/image-requirements.txt pyproject.toml
 
 bench: $(VENV)/bench.stamp ## Compare the server with others on this machine; options go in ARGS: make bench ARGS="--quick"
 	@exec $(VENV)/bin/python -m benchmarks suite $(ARGS)

@@ -47,7 +47,7 @@ def image() -> Iterator[Image]:
         for path in context_files():
             (context / path).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / path, context / path)
-        wheels_of(["uvloop", "orjson", "cryptography", "setuptools"], wheels)
+        wheels_of(["uvloop", "orjson", "cryptography", "asyncpg", "setuptools"], wheels)
         # The packed wheels have hashes of their own.
         (context / LOCK).write_text(pins(wheels))
         yield Image(DOCKERFILE, context, scratch / "root", wheels)
@@ -144,7 +144,10 @@ def test_dependencies_are_locked_and_installed_before_the_code() -> None:
     locked = dict(
         re.findall(r"^([\w-]+)==([\w.]+) \\\n    --hash=sha256:", (ROOT / LOCK).read_text(), re.MULTILINE)
     )
-    wanted = [*PYPROJECT["project"]["dependencies"], *PYPROJECT["build-system"]["requires"]]
+    project = PYPROJECT["project"]
+    wanted = [*project["dependencies"], *PYPROJECT["build-system"]["requires"]]
+    # The one image serves from a file and from PostgreSQL.
+    wanted += project["optional-dependencies"]["postgres"]
     for requirement in map(Requirement, wanted):
         assert requirement.specifier.contains(locked[requirement.name]), requirement
 
