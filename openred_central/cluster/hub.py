@@ -1,4 +1,4 @@
-"""The owner's side of the links: load new workers, send them each commit, and take what they heard."""
+"""The leader's side of the links: load followers, send them each commit, and take what they heard."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from .signs import pack_signs, unpack_signs
 
 log = logging.getLogger("openred.workers")
 
-# Workers hear this often what time it is, and how the store does.
+# Followers hear this often what time it is, and how the store does.
 TICK_S: Final = 0.5
 
 
 class Member:
-    """One worker, as the owner sees it.
+    """One follower, as the leader sees it: `name` is for people, such as "worker 1" or "instance a".
 
     `through_s`: all its signs of life up to that attended time are here; None until it serves. `heard_s` is
     the monotonic time of its last message. `cut` is how many connections it cut at its end.
     """
 
-    def __init__(self, number: int, link: Link, now: Now) -> None:
-        self.number = number
+    def __init__(self, name: str, link: Link, now: Now) -> None:
+        self.name = name
         self.link = link
         self.through_s: float | None = None
         self.heard_s = now.monotonic_s
@@ -42,12 +42,12 @@ class Member:
 
 
 class Hub:
-    """All links of an owner.
+    """All links of a leader.
 
-    `leading` makes frames; `merger` takes signs of life. `now` reads the time. `hello` returns what a worker
-    needs to begin, `tick` what all of them hear twice a second, `news` what is new in the log of events since
-    a cursor (None at first), with the next cursor; all is plain data. `reported` takes the figures of a
-    worker, with its number.
+    `leading` makes frames; `merger` takes signs of life. `now` reads the time. `hello` returns what a
+    follower needs to begin, `tick` what all of them hear twice a second, `news` what is new in the log of
+    events since a cursor (None at first), with the next cursor; all is plain data. `reported` takes the
+    figures of a member, with its name.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Hub:
         hello: Callable[[], Mapping[str, Any]],
         tick: Callable[[], Mapping[str, Any]],
         news: Callable[[Any], tuple[Mapping[str, Any], Any]],
-        reported: Callable[[int, Any], None],
+        reported: Callable[[str, Any], None],
     ) -> None:
         self._leading = leading
         self._merger = merger
@@ -71,7 +71,7 @@ class Hub:
         self.members: set[Member] = set()
 
     def committed(self, batch: Batch) -> None:
-        """Send a batch that was just committed to all workers. `Saver.on_committed` calls this."""
+        """Send a batch that was just committed to all followers. `Saver.on_committed` calls this."""
         self.send_all(Kind.FRAME, frames.pack(self._leading.frame(batch, self._now())))
 
     def horizon_s(self) -> float:
@@ -80,7 +80,7 @@ class Hub:
         return min(delivered_s, default=self._now().attended_s)
 
     async def serve(self, member: Member) -> None:
-        """Load the worker of `member`, and take its messages until its link ends."""
+        """Load the follower of `member`, and take its messages until its link ends."""
         self.members.add(member)
         try:
             member.link.tell(Kind.HELLO, self._hello())
@@ -90,19 +90,19 @@ class Hub:
             while True:
                 await self._take(member, *await member.link.receive())
         except LinkBroken as error:
-            log.debug("the link to worker %d: %s", member.number, error)
+            log.debug("the link to %s: %s", member.name, error)
         finally:
             self.members.discard(member)
             member.link.abort()
 
     async def run(self) -> None:
-        """Tell all workers the time, until cancelled."""
+        """Tell all followers the time, until cancelled."""
         while True:
             await asyncio.sleep(TICK_S)
             self.tick()
 
     def tick(self) -> None:
-        """Tell all workers the time, and what else is new."""
+        """Tell all followers the time, and what else is new."""
         if not self.members:
             return
         self.send_all(Kind.TICK, orjson.dumps(self._tick()))
@@ -126,12 +126,12 @@ class Hub:
         member.link.send(Kind.LOADED)
 
     async def _take(self, member: Member, kind: Kind, content: bytes) -> None:
-        """Take one message. Raise `LinkBroken` for one that no worker sends."""
+        """Take one message. Raise `LinkBroken` for one that no follower sends."""
         member.heard_s = self._now().monotonic_s
         if kind is Kind.SIGNS:
             self._merge(member, content)
         elif kind is Kind.FIGURES:
-            self._reported(member.number, read_json(kind, content))
+            self._reported(member.name, read_json(kind, content))
         elif kind is Kind.READY:
             member.through_s = read_json(kind, content)
             member.ready.set()
@@ -140,16 +140,16 @@ class Hub:
         elif kind is Kind.RESYNC:
             await self._load(member)
         else:
-            raise LinkBroken(f"worker {member.number} sent {kind.name}, which is for workers")
+            raise LinkBroken(f"{member.name} sent {kind.name}, which is for followers")
 
     def _merge(self, member: Member, content: bytes) -> None:
         try:
             signs = unpack_signs(content)
         except ValueError as error:
-            raise LinkBroken(f"worker {member.number} sent no signs of life: {error}") from error
+            raise LinkBroken(f"{member.name} sent no signs of life: {error}") from error
         heard = self._merger.merge(signs.heard, signs.as_of, self._now())
         if heard is None:
-            raise LinkBroken(f"worker {member.number} lags too far behind")
+            raise LinkBroken(f"{member.name} lags too far behind")
         if heard:
             if len(heard) < len(signs.heard.slots):
                 content = pack_signs(signs._replace(heard=signs.heard.only(heard)))
@@ -159,7 +159,7 @@ class Hub:
             member.through_s = signs.through_s
 
     def send_all(self, kind: Kind, content: bytes = b"") -> None:
-        """Send a message to all workers; one that cannot take it is cut off."""
+        """Send a message to all followers; one that cannot take it is cut off."""
         for member in list(self.members):
             self._send(member, kind, content)
 
@@ -167,6 +167,6 @@ class Hub:
         try:
             member.link.send(kind, content)
         except LinkBroken as error:
-            log.warning("worker %d is cut off: %s", member.number, error)
+            log.warning("%s is cut off: %s", member.name, error)
             self.members.discard(member)
             member.link.abort()

@@ -1,4 +1,4 @@
-"""A worker's side of the link: a copy of the directory that follows the owner, and what the worker heard."""
+"""A follower's side of the link: a copy of the directory that follows the leader, and what was heard here."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any, Final
 
 from ..clock import AttendedTime, Clock
 from ..collector import paused
-from ..directory.directory import Directory
 from ..directory.following import Differs, Following, Gap
 from ..directory.frame import Frame
 from ..directory.state.signs import SignColumns
@@ -28,7 +27,9 @@ TICKS_MISSED_S: Final = 3.0
 
 
 class Replica:
-    """The copy of the directory in a worker, at the end `link` of the link.
+    """The copy of the directory in a follower, at the end `link` of the link.
+
+    `following` may have followed another leader before; then the load renews it while it serves.
 
     `ticked` takes what the owner tells twice a second, `events` the news of its log of events; `renew` reads
     the certificate again.
@@ -37,7 +38,7 @@ class Replica:
     def __init__(
         self,
         link: Link,
-        directory: Directory,
+        following: Following,
         attended: AttendedTime,
         clock: Clock,
         *,
@@ -53,11 +54,11 @@ class Replica:
         self._ticked = ticked
         self._events = events
         self._renew = renew
-        self._following = Following(directory)
+        self._following = following
         # Parts of a load under way, and frames and signs of life that came meanwhile.
         self._parts: list[Any] = []
         self._later: list[tuple[Kind, bytes]] = []
-        self._is_loading, self._has_loaded = True, False
+        self._is_loading = True
         self._waiters = set[tuple[int, asyncio.Future[None]]]()
         # The owner's last word: its attended time, and when it came here.
         self._told_s, self._tick_s = attended.now().attended_s, clock.monotonic_s()
@@ -156,7 +157,7 @@ class Replica:
         elif kind is Kind.LOAD:
             part = self._unpacked(frames.unpack_part, content)
             # Taken as it comes, while the owner makes the next one.
-            (self._parts.append if self._has_loaded else self._following.load_part)(part)
+            (self._parts.append if self._following.has_loaded else self._following.load_part)(part)
         elif kind is Kind.LOADED:
             await self._take_load()
         elif kind is Kind.EVENTS:
@@ -184,13 +185,13 @@ class Replica:
 
     async def _take_load(self) -> None:
         """End a load, and apply the frames that came meanwhile."""
-        if self._has_loaded:
+        if self._following.has_loaded:
             parts, self._parts = self._parts, []
             for _ in self._following.resync(parts):
                 await asyncio.sleep(0)
         else:
             self._following.end_first_load()
-        self._is_loading, self._has_loaded = False, True
+        self._is_loading = False
         waiting, self._later = self._later, []
         for kind, content in waiting:
             await self._take(kind, content)

@@ -47,6 +47,7 @@ class Following:
         self.directory = directory
         self._nodes = directory.nodes
         self.seq = self.as_of = 0
+        self.has_loaded = False
         # Changes up to this one may have come with the load, ahead of their frames.
         self._loaded = 0
         self._nodes.is_replica = True
@@ -78,6 +79,7 @@ class Following:
     def end_first_load(self) -> None:
         """Index all nodes, once the last part is in."""
         self._nodes.index.add_all(self._nodes.registry.discoverable_slots())
+        self.has_loaded = True
 
     def apply(self, frame: Frame) -> Iterator[None]:
         """Take in the next frame; one that is in already changes nothing.

@@ -23,12 +23,15 @@ LOOKED_AT: Final = 64
 
 
 class Leading:
-    """The leader's side of replication. Make it before the directory changes."""
+    """The leader's side of replication. Make it before the directory changes.
 
-    def __init__(self, directory: Directory) -> None:
+    Frames are numbered on from `seq`.
+    """
+
+    def __init__(self, directory: Directory, seq: int = 0) -> None:
         self._directory = directory
         # The number of the last frame, and that of the last change that its followers know with it.
-        self.seq = 0
+        self.seq = seq
         self._as_of = directory.nodes.changes.last
         self._outlook: Outlook | None = None
         # Slots of nodes that were heard here since the last frame.

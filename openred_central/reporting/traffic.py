@@ -117,7 +117,7 @@ def add(one: Traffic, other: Traffic) -> Traffic:
 
 
 class Sums:
-    """The figures of an owner with its workers, which are numbered; a call returns them.
+    """The figures of an owner with its workers, which have names; a call returns them.
 
     `own` reads the traffic of the owner, whose engine serves what workers hand on. `running` is how many
     workers report; `restarts` how many ended, each of which is replaced.
@@ -125,7 +125,7 @@ class Sums:
 
     def __init__(self, own: Callable[[], Traffic]) -> None:
         self._own = own
-        self._reported: dict[int, Traffic] = {}
+        self._reported: dict[str, Traffic] = {}
         self._ended: Traffic | None = None
         # The sum over all workers, until one reports again.
         self._sum: Traffic | None = None
@@ -135,13 +135,13 @@ class Sums:
     def running(self) -> int:
         return len(self._reported)
 
-    def report(self, worker: int, plain: object) -> None:
+    def report(self, worker: str, plain: object) -> None:
         """Take what `worker` packed, in place of its last report. Raises `ValueError`."""
         self._reported[worker] = unpack(plain)
         self._sum = None
 
-    def ended(self, worker: int) -> None:
-        """Keep the counters of `worker`, which is gone. One of its number begins at zero."""
+    def ended(self, worker: str) -> None:
+        """Keep the counters of `worker`, which is gone. One of its name begins at zero."""
         self.restarts += 1
         last = self._reported.pop(worker, None)
         if last is not None:

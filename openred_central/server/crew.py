@@ -23,17 +23,15 @@ from pathlib import Path
 from typing import Any, Final
 
 from ..api.feed.broadcast import Broadcast
-from ..api.feed.event_log import BEGINNING, Cursor, EventFeed
+from ..api.feed.event_log import EventFeed
 from ..api.handing_on import numbering
 from ..api.routes import install
 from ..api.service import Api
 from ..clock import AttendedTime
 from ..cluster.forwarding import OUTCOMES, PLACES
-from ..cluster.hub import Hub, Member
+from ..cluster.hub import Member
 from ..cluster.link import SILENT_S_MAX, Kind, Link
 from ..directory.directory import Directory
-from ..directory.leading import Leading
-from ..directory.merging import Merger
 from ..directory.state.changes import Batch
 from ..exit_codes import ExitCode
 from ..limits.origins import UNIX, X_FORWARDED_FOR
@@ -54,6 +52,7 @@ from ..tasks.periodic import described
 from ..tasks.stall_meter import StallMeter
 from ..wording import counted
 from .assembly import Assembly, make_room
+from .feeding import Feeding
 from .front import Figures, Work
 
 log = logging.getLogger("openred.workers")
@@ -119,16 +118,17 @@ class Crew:
 
     def lead(self, directory: Directory, attended: AttendedTime) -> None:
         self._attended = attended
-        self._leading = Leading(directory)
-        self._hub = Hub(
-            self._leading,
-            Merger(directory),
-            attended.now,
-            hello=self._hello,
-            tick=self._tick,
-            news=self._news,
+        self._feeding = Feeding(
+            directory,
+            attended,
+            self._run,
+            more=lambda: {
+                "socket": str(self._folder / SOCKET),
+                "places_key": self._places_key.hex(),
+            },
             reported=self.workers.report,
         )
+        self._hub = self._feeding.hub
 
     def on_committed(self, batch: Batch) -> None:
         self._hub.committed(batch)
@@ -139,13 +139,13 @@ class Crew:
     def attach(
         self, api: Api, feed: EventFeed, broadcast: Broadcast, stalls: StallMeter, figures: Figures
     ) -> None:
-        self._api, self._feed, self._broadcast, self._stalls, self._figures = (
-            *(api, feed, broadcast, stalls, figures),
-        )
+        self._feeding.attach(api, feed, broadcast, figures)
+        self._api, self._broadcast, self._stalls = api, broadcast, stalls
+        leading = self._feeding.leading
         install(
             self._engine,
             api,
-            lambda endpoint, handler: numbering(endpoint, api, handler, self._run, lambda: self._leading.seq),
+            lambda endpoint, handler: numbering(endpoint, api, handler, self._run, lambda: leading.seq),
         )
 
     def served(self) -> Served:
@@ -274,13 +274,13 @@ class Crew:
         """Start a worker, and serve it until it has ended. Return its exit code, negative for a signal."""
         ours, its = socket.socketpair()
         with its:
-            member = Member(number, await Link.over(ours), self._attended.now())
+            member = Member(_name(number), await Link.over(ours), self._attended.now())
             process = await self._spawn(number, its)
         self._running[number] = process, member
         if self._stopping:
             _kill(process)
         serving = asyncio.create_task(self._hub.serve(member))
-        ready = asyncio.create_task(self._note_ready(member))
+        ready = asyncio.create_task(self._note_ready(number, member))
         try:
             # All that it sent before its end still counts.
             await asyncio.wait([serving])
@@ -294,13 +294,13 @@ class Crew:
             ready.cancel()
             serving.cancel()
             del self._running[number]
-            self.workers.ended(number)
+            self.workers.ended(_name(number))
             clear(self._memory, number)
 
-    async def _note_ready(self, member: Member) -> None:
+    async def _note_ready(self, number: int, member: Member) -> None:
         await member.ready.wait()
-        self._serving[member.number].set()
-        log.info("worker %d serves", member.number)
+        self._serving[number].set()
+        log.info("%s serves", member.name)
 
     async def _spawn(self, number: int, end: socket.socket) -> Process:
         own, shared = (
@@ -350,34 +350,9 @@ class Crew:
                 for process, member in self._running.values():
                     limit_s = SILENT_S_MAX if member.ready.is_set() else LOADING_S_MAX
                     if now_s - member.heard_s > limit_s:
-                        log.error("worker %d said nothing for %g s: it is killed", member.number, limit_s)
+                        log.error("%s said nothing for %g s: it is killed", member.name, limit_s)
                         _kill(process)
             looked_s = now_s
-
-    def _hello(self) -> dict[str, Any]:
-        prover = self._api.prover
-        return {
-            "told": self._tick(),
-            "run": self._run,
-            "socket": str(self._folder / SOCKET),
-            "places_key": self._places_key.hex(),
-            "session_key": prover.sessions.key.hex(),
-            "started_s": prover.started_s,
-            "steady_ahead_s": prover.steady_ahead_s,
-            "events": self._broadcast.log.epoch,
-            "history": self._broadcast.history.rows(),
-        }
-
-    def _tick(self) -> dict[str, Any]:
-        return {
-            "attended_s": self._attended.now().attended_s,
-            "attending": self._attended.attending,
-            "store": self._api.store_state().value,
-            "figures": self._figures(),
-        }
-
-    def _news(self, cursor: Cursor | None) -> tuple[dict[str, Any], Cursor]:
-        return self._feed.news(cursor or BEGINNING)
 
     def _own(self) -> Traffic:
         traffic = read_traffic(self._engine, self._broadcast, self._stalls, self._api.limits.refusals)
@@ -401,6 +376,10 @@ def _leaders_engine(assembly: Assembly) -> Engine:
         new_request_id=assembly.new_request_id,
         fast_path=False,
     )
+
+
+def _name(number: int) -> str:
+    return f"worker {number}"
 
 
 def _kill(process: Process) -> None:

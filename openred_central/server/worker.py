@@ -31,6 +31,7 @@ from ..cluster.forwarding import Forwarder
 from ..cluster.link import SILENT_S_MAX, Link, LinkBroken, read_json
 from ..cluster.replica import Replica
 from ..directory.directory import Directory
+from ..directory.following import Following
 from ..errors import InternalBug
 from ..exit_codes import ExitCode
 from ..listening import StartError, adopted, certificate_of
@@ -162,7 +163,7 @@ class Worker:
         engine = self._assembly.public_engine(self._configuration.engine(), 0, places)
         replica = Replica(
             link,
-            directory,
+            Following(directory),
             attended,
             self._clock,
             flush_s=self._configuration.flush_interval_s / FLUSHES_PER_INTERVAL,

@@ -16,6 +16,7 @@ from openred_central.cluster import link as link_module
 from openred_central.cluster.hub import Hub, Member
 from openred_central.cluster.link import Kind, Link, LinkBroken
 from openred_central.cluster.replica import Replica
+from openred_central.directory.following import Following
 from openred_central.directory.frame import Check
 from openred_central.directory.leading import Leading
 from openred_central.directory.merging import Merger
@@ -32,7 +33,7 @@ class Owner:
         self.directory = make_directory()
         self.store = DictStore()
         self.leading = Leading(self.directory)
-        self.reported: list[tuple[int, Any]] = []
+        self.reported: list[tuple[str, Any]] = []
         self.hub = Hub(
             self.leading,
             Merger(self.directory),
@@ -70,7 +71,7 @@ class Side:
         self.following: asyncio.Task[None]
         self.replica = Replica(
             end,
-            self.directory,
+            Following(self.directory),
             self.attended,
             owner.clock,
             flush_s=60.0,
@@ -94,7 +95,7 @@ async def worker(owner: Owner, number: int = 0) -> AsyncIterator[Side]:
     """Yield a loaded worker that follows; its link ends with it."""
     ours, its = socket.socketpair()
     side = Side(owner, await Link.over(its))
-    side.member = Member(number, await Link.over(ours), owner.attended.now())
+    side.member = Member(f"worker {number}", await Link.over(ours), owner.attended.now())
     serving = asyncio.create_task(owner.hub.serve(side.member))
     assert await side.link.receive() == (Kind.HELLO, b'{"run":"run"}')
     await side.replica.load()
@@ -287,7 +288,7 @@ async def test_ticks_and_news_and_commands_arrive(owner: Owner) -> None:
         await side.replica.stopped.wait()
         assert side.renewed == 1
         side.replica.report({"requests": 3})
-        await until(lambda: owner.reported == [(0, {"requests": 3})])
+        await until(lambda: owner.reported == [("worker 0", {"requests": 3})])
 
 
 async def test_without_a_word_of_the_owner_a_worker_is_not_current(owner: Owner) -> None:
