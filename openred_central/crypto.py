@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric import padding as padding
     from cryptography.hazmat.primitives.asymmetric import rsa as rsa
     from cryptography.hazmat.primitives.ciphers import aead as aead
+    from cryptography.hazmat.primitives.kdf import hkdf as hkdf
 
     about = __about__
 else:
@@ -31,6 +32,7 @@ else:
         "hashes": "hazmat.primitives.hashes",
         "serialization": "hazmat.primitives.serialization",
         "aead": "hazmat.primitives.ciphers.aead",
+        "hkdf": "hazmat.primitives.kdf.hkdf",
         **{name: f"hazmat.primitives.asymmetric.{name}" for name in _ASYMMETRIC},
     }
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import ssl
 import struct
 from enum import IntEnum
 from typing import Any, Final
@@ -23,6 +24,8 @@ MESSAGE_BYTES_MAX: Final = 256 * 1024 * 1024
 QUEUE_BYTES_MAX: Final = 64 * 1024 * 1024
 # A worker that said nothing for so long hangs, and is replaced.
 SILENT_S_MAX: Final = 10.0
+# The name of a link over TLS in ALPN (RFC 7301); another form of messages has another number.
+LINK_PROTOCOL: Final = "openred-link/1"
 
 
 class Kind(IntEnum):
@@ -68,6 +71,26 @@ class Link:
     async def over(cls, end: socket.socket) -> Link:
         """Return the link over one end of a connected pair of stream sockets."""
         return cls(*await asyncio.open_unix_connection(sock=end))
+
+    @classmethod
+    async def to(cls, host: str, port: int, context: ssl.SSLContext, timeout_s: float) -> Link:
+        """Return the link to the instance at `host` and `port`, over TLS with `context`.
+
+        The other end may refuse this one only after that: then `receive` raises. Raise `LinkBroken` if no
+        instance is there that accepts links, or not within `timeout_s`.
+        """
+        try:
+            async with asyncio.timeout(timeout_s):
+                # Certificates prove an instance, whatever the name of its host.
+                reader, writer = await asyncio.open_connection(host, port, ssl=context, server_hostname="")
+        except (OSError, TimeoutError) as error:
+            why = str(error) or f"it did not answer within {timeout_s:g} s"
+            raise LinkBroken(f"there is no link to {host}, port {port}: {why}") from error
+        link = cls(reader, writer)
+        if writer.get_extra_info("ssl_object").selected_alpn_protocol() != LINK_PROTOCOL:
+            link.abort()
+            raise LinkBroken(f"there is no link to {host}, port {port}: it does not speak {LINK_PROTOCOL}")
+        return link
 
     def send(self, kind: Kind, content: bytes = b"") -> None:
         """Send a message. Raise `LinkBroken` if the other end has ended or lags too far behind."""

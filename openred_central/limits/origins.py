@@ -16,6 +16,8 @@ from ..micro_engine.wire.protocol import TOKEN
 
 # The word for peers of the Unix socket among the trusted proxies: they have no address.
 UNIX: Final = "unix"
+# The peer of requests that another instance of the cluster handed on. No other connection has it.
+INSTANCE: Final = "instance"
 X_FORWARDED_FOR: Final = "x-forwarded-for"
 # RFC 7239.
 FORWARDED: Final = "forwarded"
@@ -88,7 +90,7 @@ class Origins:
         self._address_in = lru_cache(_KEPT_MAX)(hop_address)
 
     def of(self, peer: str, field: Callable[[str], str | None]) -> Origin:
-        """Return the origin of a request from the TCP peer `peer`, empty for the Unix socket.
+        """Return the origin of a request from the TCP peer `peer`, empty for the Unix socket, or `INSTANCE`.
 
         `field` gives the value of a header by its lower-case name. No value makes this raise: where a hop is
         invalid, the last trusted one before it is the origin.
@@ -97,6 +99,9 @@ class Origins:
             value = field(self._header)
             if value is not None:
                 return self._origin_of(self._client(peer, value))
+        elif peer == INSTANCE:
+            # It has found out by its own rules who the client is, and wrote the field itself.
+            return self._origin_of(field(X_FORWARDED_FOR) or "")
         return self._origin_of(peer)
 
     def _client(self, peer: str, value: str) -> str:

@@ -17,6 +17,7 @@ import uvloop
 from ..clock import Clock, SystemClock
 from ..listening import address_of, listen_tcp
 from .acceptor import Acceptor
+from .connection import Connection
 from .limits import EngineLimits
 from .router import BodyKind, Handler, Prepare, Route, Router
 from .shared import Held, Observer, Shared
@@ -160,6 +161,19 @@ class Engine:
         self._tick(self.acceptor)
         self.acceptor.start()
         return addresses
+
+    def connection(self, peer: str, *, scheme: str) -> Connection | None:
+        """Return what serves one more connection from `peer`, for a port that carries other protocols, too.
+
+        The caller has accepted it, and must call `connection_made` with its transport at once. It is counted,
+        but not by address. None if the cap is reached, or while the engine drains.
+        """
+        shared = self.shared
+        if shared.draining or not shared.gate.enter(()):
+            shared.stats.connections_refused += 1
+            return None
+        shared.stats.connections_total += 1
+        return Connection(shared, peer, (), scheme=scheme)
 
     def renew_tls(self, tls: ssl.SSLContext) -> None:
         """Serve new connections with another certificate. For an engine that has been started with one."""

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from openred_central.limits.origins import (
     FORWARDED,
     HOPS_MAX,
+    INSTANCE,
     PAIRS_MAX,
+    X_FORWARDED_FOR,
     Origin,
     Origins,
     forwarded_hops,
@@ -189,6 +191,20 @@ def test_networks_that_are_none_are_refused() -> None:
         Origins(("proxy",))
     with pytest.raises(ValueError, match="unix"):
         Origins((), ("unix",))
+
+
+@pytest.mark.parametrize("origins", [Origins(), Origins(("10.0.0.0/8", "unix"), header=FORWARDED)])
+def test_an_instance_tells_the_client_of_what_it_handed_on(origins: Origins) -> None:
+    told = {X_FORWARDED_FOR: "198.51.100.7", FORWARDED: "for=192.0.2.1"}
+    assert origins.of(INSTANCE, told.get) == Origins().of("198.51.100.7", {}.get)
+    # It was asked at its Unix socket.
+    assert origins.of(INSTANCE, {}.get) == Origins().of("", {}.get)
+
+
+def test_nobody_else_is_believed_who_the_client_is() -> None:
+    told = {X_FORWARDED_FOR: "198.51.100.7"}
+    for peer in ("", "192.0.2.1", "::1"):
+        assert Origins().of(peer, told.get).address == peer
 
 
 @pytest.mark.parametrize(

@@ -145,11 +145,27 @@ def damaged(name: str, error: ValueError) -> KeyFileError:
 
 def read_secret(path: Path) -> bytes:
     """Return the first line of a file of the operator's, the secret. Raises `KeyFileError`."""
+    return _long_enough(path, _lines(path)[0])
+
+
+def read_secrets(path: Path) -> list[bytes]:
+    """Return the secret in a file of the operator's, and further ones, a line each, that open values, too.
+
+    Raises `KeyFileError`.
+    """
+    first, *others = _lines(path)
+    return [_long_enough(path, secret) for secret in (first, *filter(None, others))]
+
+
+def _lines(path: Path) -> list[bytes]:
     with _reported(path):
         content = _read(path)
     if content is None:
         raise KeyFileError(f"{path} does not exist; it must hold the secret that encrypts key files")
-    secret = content.split(b"\n", 1)[0].rstrip(b"\r")
+    return [line.rstrip(b"\r") for line in content.split(b"\n")]
+
+
+def _long_enough(path: Path, secret: bytes) -> bytes:
     if len(secret) < SECRET_BYTES_MIN:
         raise KeyFileError(
             f"the secret in {path} has {len(secret)} bytes, allowed are {SECRET_BYTES_MIN} or more"

@@ -19,6 +19,7 @@ from openred_central.storage.keys.key_files import (
     KeyFiles,
     check_keys,
     read_secret,
+    read_secrets,
 )
 from tests.support.keys import NOW
 from tests.support.options import key_options
@@ -164,6 +165,21 @@ def test_a_secret_is_the_first_line_of_its_file(tmp_path: Path) -> None:
     path.write_bytes(SECRET + b"\r\nanother line\n")
     path.chmod(0o400)
     assert read_secret(path) == SECRET
+
+
+def test_further_lines_are_further_secrets(tmp_path: Path) -> None:
+    path = tmp_path / "secret"
+    for content, secrets in [
+        (SECRET, [SECRET]),
+        (SECRET + b"\r\n\nanother secret\n", [SECRET, b"another secret"]),
+    ]:
+        path.write_bytes(content)
+        path.chmod(0o600)
+        assert read_secrets(path) == secrets
+    for content in (b"", b"\n" + SECRET, SECRET + b"\nshort"):
+        path.write_bytes(content)
+        with pytest.raises(KeyFileError, match="allowed are 12 or more"):
+            read_secrets(path)
 
 
 def test_a_secret_that_is_none_is_refused(tmp_path: Path) -> None:
