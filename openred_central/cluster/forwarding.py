@@ -1,33 +1,41 @@
-"""Hand requests on to the leader as they came, over HTTP/1.1 on its private Unix socket.
+"""Hand requests on to the leader as they came, over HTTP/1.1.
 
-A request is never sent twice: if the leader ends a connection without an answer, nobody knows what became of
-the request, and its caller is told so.
+A request is never sent twice: if the leader ends a connection without an answer, or leads no more, nobody
+knows what became of the request, and its caller is told so. Requests that were not sent yet wait a while for
+a place, and for a leader.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
-from typing import Final, cast
+from contextlib import suppress
+from typing import Final
 
-from ..client.answers import Answer, AnswerReader, BadAnswer
+from ..client.answers import Answer, BadAnswer
 from ..errors import CallerError
 from ..micro_engine.wire.messages import Request, Response
+from .ways import LeaderConnection, Lost, Way
 
-# Requests that are with the leader at once, and those that wait for one of these places.
+# Requests that are with the leader at once, and those that wait for one of these places, or for a leader.
 PLACES: Final = 32
 WAITING_MAX: Final = 1_024
-PLACE_TIMEOUT_S: Final = 5.0
+LEADERLESS_MAX: Final = 256
+WAIT_S: Final = 5.0
 CONNECT_TIMEOUT_S: Final = 1.0
+CONNECT_PAUSE_S: Final = 0.25
 # Longer than the leader waits for a commit that does not return.
 ANSWER_TIMEOUT_S: Final = 15.0
 # The leader ends connections that were idle for longer.
 IDLE_S_MAX: Final = 50.0
 RETRY_AFTER_S: Final = 1
+# Callers that are sent away while nobody leads come back spread over the time in which a leader answers them.
+RETURNS_PER_S: Final = 1_000
+RETRY_AFTER_S_MAX: Final = 60
 
 # Fields of one connection (RFC 9110 §7.6.1), those that this side writes, and those that only a proxy of
-# ours may write. The leader and this process are one server, so fields that `Connection` names go on.
+# ours may write. Fields that `Connection` names do not go on either.
 _OWN: Final = frozenset(
     {
         *("connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "expect"),
@@ -35,6 +43,8 @@ _OWN: Final = frozenset(
         *("x-forwarded-for", "forwarded", "x-real-ip"),
     }
 )
+# Fields that only instances write.
+_CLUSTERS: Final = "openred-cluster"
 # Our engine writes these itself.
 _ENGINES: Final = frozenset(
     {
@@ -55,61 +65,26 @@ UNKNOWN: Final = "unknown"
 OUTCOMES: Final = (ANSWERED, NOT_SENT, UNKNOWN)
 
 
-class _Lost(Exception):
-    """The connection ended before an answer was complete."""
+class _Lead:
+    """One leader as long as it leads: the way to it, its free places, and its connections."""
 
+    def __init__(self, way: Way) -> None:
+        self.way = way
+        self.free = PLACES
+        self.idle: list[LeaderConnection] = []
+        self.busy = set[LeaderConnection]()
+        self.is_reached = True
+        self.ended = asyncio.Event()
 
-class _Connection(asyncio.Protocol):
-    """One connection to the leader, for one request at a time."""
-
-    def __init__(self) -> None:
-        self.transport: asyncio.Transport | None = None
-        self.idle_since_s = 0.0
-        self._reader = AnswerReader()
-        self._answer: asyncio.Future[Answer] | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # The transports of uvloop have no common base with those of asyncio.
-        self.transport = cast(asyncio.Transport, transport)
-
-    def data_received(self, data: bytes) -> None:
-        future = self._answer
-        if future is None or future.done():
-            self.close()
-            return
-        self._reader.feed(data)
-        try:
-            answer = self._reader.read()
-        except BadAnswer as error:
-            future.set_exception(error)
-            self.close()
-            return
-        if answer is not None:
-            future.set_result(answer)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if self._answer is not None and not self._answer.done():
-            self._answer.set_exception(_Lost())
-
-    @property
-    def is_open(self) -> bool:
-        return self.transport is not None and not self.transport.is_closing()
-
-    async def ask(self, content: bytes, *, to_head: bool) -> Answer:
-        """Send a request, HEAD or another, and return the answer. Raise `_Lost` or `BadAnswer`."""
-        if self.transport is None or self.transport.is_closing():
-            raise _Lost
-        self._reader, self._answer = AnswerReader(to_head=to_head), asyncio.get_running_loop().create_future()
-        self.transport.write(content)
-        return await self._answer
-
-    def close(self) -> None:
-        if self.transport is not None:
-            self.transport.abort()
+    def end(self) -> None:
+        """Lose all connections; nobody knows what became of the requests that were sent."""
+        self.ended.set()
+        for connection in (*self.idle, *self.busy):
+            connection.lose()
 
 
 class Forwarder:
-    """The way to the leader at the Unix socket `path`.
+    """The requests that go the `way` to the leader; None while nobody leads.
 
     `client_of` finds the client address of a request, empty without one; `new_request_id` makes an id for a
     request without one, under which both logs have it. `outcomes` counts how requests ended.
@@ -117,18 +92,20 @@ class Forwarder:
 
     def __init__(
         self,
-        path: str,
+        way: Way | None,
         client_of: Callable[[Request], str],
         new_request_id: Callable[[], str],
         monotonic_s: Callable[[], float],
     ) -> None:
-        self._path = path
+        self._lead = None if way is None else _Lead(way)
         self._client_of = client_of
         self._new_request_id = new_request_id
         self._monotonic_s = monotonic_s
-        self._idle: list[_Connection] = []
-        self._places = asyncio.Semaphore(PLACES)
-        self._waiting = 0
+        # Requests that wait for a place. None tells one that it waits in vain.
+        self._queue = deque[asyncio.Future[_Lead | None]]()
+        self._is_hurried = False
+        # Callers that were sent away since the leader was last reached.
+        self._sent_away = 0
         self.outcomes: Counter[str] = Counter()
 
     async def answer(self, request: Request) -> Response:
@@ -137,30 +114,121 @@ class Forwarder:
         Raise `CallerError` 503: ``no_leader`` if the request was not sent, ``outcome_unknown`` if it was, and
         no answer came.
         """
-        await self._take_place()
-        try:
-            return await self._answer(request)
-        finally:
-            self._places.release()
+        ends_s = asyncio.get_running_loop().time() + WAIT_S
+        while True:
+            lead = await self._take_place(ends_s)
+            try:
+                connection = await self._connection(lead, ends_s)
+                if connection is not None:
+                    return await self._ask(lead, connection, request)
+            finally:
+                lead.free += 1
+                self._give_places()
 
-    async def _take_place(self) -> None:
-        if self._waiting >= WAITING_MAX:
-            raise self._not_sent(f"{WAITING_MAX} requests wait for the leader already")
-        self._waiting += 1
+    def retarget(self, way: Way | None) -> None:
+        """Send requests another way from now on; None while nobody leads.
+
+        Those that were sent end at once: nobody knows what became of them. Those that wait go the new way.
+        """
+        former, self._lead = self._lead, None if way is None else _Lead(way)
+        if former is not None:
+            former.end()
+        self._give_places()
+
+    def hurry(self) -> None:
+        """Let nothing wait any more, from now on: no other leader will come."""
+        self._is_hurried = True
+        while self._queue:
+            future = self._queue.popleft()
+            if not future.done():
+                future.set_result(None)
+
+    def close(self) -> None:
+        """End all connections."""
+        self.retarget(None)
+        self.hurry()
+
+    async def _take_place(self, ends_s: float) -> _Lead:
+        """Return the leader with one place taken. Raise 503 ``no_leader`` if there is none until `ends_s`."""
+        lead = self._lead
+        if lead is not None and lead.free and not self._queue:
+            lead.free -= 1
+            return lead
+        if self._is_hurried:
+            raise self._not_sent("the leader is gone")
+        waiting_max = WAITING_MAX if self._has_leader else LEADERLESS_MAX
+        if len(self._queue) >= waiting_max:
+            raise self._not_sent(f"{waiting_max} requests wait for the leader already")
+        future: asyncio.Future[_Lead | None] = asyncio.get_running_loop().create_future()
+        self._queue.append(future)
         try:
-            async with asyncio.timeout(PLACE_TIMEOUT_S):
-                await self._places.acquire()
+            async with asyncio.timeout_at(ends_s):
+                given = await self._given(future)
         except TimeoutError:
-            raise self._not_sent(f"the leader took no request for {PLACE_TIMEOUT_S:g} s") from None
-        finally:
-            self._waiting -= 1
+            raise self._not_sent(f"there was no leader with a place for it within {WAIT_S:g} s") from None
+        if given is None:
+            raise self._not_sent("the leader is gone")
+        return given
 
-    async def _answer(self, request: Request) -> Response:
-        connection, to_head = await self._connection(), request.method == "HEAD"
+    async def _given(self, future: asyncio.Future[_Lead | None]) -> _Lead | None:
+        """Wait for a place, and leave the queue if the wait is broken off."""
+        try:
+            return await future
+        except asyncio.CancelledError:
+            if future in self._queue:
+                self._queue.remove(future)
+            elif not future.cancelled() and (given := future.result()) is not None:
+                # The place was given a moment ago.
+                given.free += 1
+                self._give_places()
+            raise
+
+    def _give_places(self) -> None:
+        """Give free places of the leader to requests that wait."""
+        lead = self._lead
+        while lead is not None and lead.free and self._queue:
+            future = self._queue.popleft()
+            if not future.done():
+                lead.free -= 1
+                future.set_result(lead)
+
+    async def _connection(self, lead: _Lead, ends_s: float) -> LeaderConnection | None:
+        """Return an idle connection, or a new one; None if another leads meanwhile.
+
+        Raise 503 ``no_leader`` if the leader takes none until `ends_s`.
+        """
+        while not lead.ended.is_set():
+            while lead.idle:
+                idle = lead.idle.pop()
+                if idle.is_open and self._monotonic_s() - idle.idle_since_s <= IDLE_S_MAX:
+                    return idle
+                idle.close()
+            try:
+                async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                    connection = await lead.way.connect()
+            except (OSError, TimeoutError) as error:
+                lead.is_reached = False
+                next_s = asyncio.get_running_loop().time() + CONNECT_PAUSE_S
+                if self._is_hurried or next_s > ends_s:
+                    raise self._not_sent("the leader does not take connections") from error
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(CONNECT_PAUSE_S):
+                        await lead.ended.wait()
+                continue
+            lead.is_reached, self._sent_away = True, 0
+            if not lead.ended.is_set():
+                return connection
+            connection.close()
+        return None
+
+    async def _ask(self, lead: _Lead, connection: LeaderConnection, request: Request) -> Response:
+        """Send `request` over `connection`, and return the answer. Raise 503 ``outcome_unknown``."""
+        to_head = request.method == "HEAD"
+        lead.busy.add(connection)
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT_S):
                 answer = await connection.ask(self._encoded(request), to_head=to_head)
-        except (TimeoutError, _Lost, BadAnswer) as error:
+        except (TimeoutError, Lost, BadAnswer) as error:
             connection.close()
             self.outcomes[UNKNOWN] += 1
             raise _outcome_unknown() from error
@@ -168,28 +236,15 @@ class Forwarder:
             # The client left: the answer that comes must not be taken for the next one.
             connection.close()
             raise
-        if answer.keep_alive:
+        finally:
+            lead.busy.discard(connection)
+        if answer.keep_alive and not lead.ended.is_set():
             connection.idle_since_s = self._monotonic_s()
-            self._idle.append(connection)
+            lead.idle.append(connection)
         else:
             connection.close()
         self.outcomes[ANSWERED] += 1
         return _response(answer, to_head=to_head)
-
-    async def _connection(self) -> _Connection:
-        """Return an idle connection, or a new one. Raise 503 ``no_leader``."""
-        while self._idle:
-            idle = self._idle.pop()
-            if idle.is_open and self._monotonic_s() - idle.idle_since_s <= IDLE_S_MAX:
-                return idle
-            idle.close()
-        try:
-            async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                loop = asyncio.get_running_loop()
-                _, connection = await loop.create_unix_connection(_Connection, self._path)
-                return connection
-        except (OSError, TimeoutError) as error:
-            raise self._not_sent("the leader does not take connections") from error
 
     def _encoded(self, request: Request) -> bytes:
         """Return the bytes of `request` for the leader."""
@@ -199,7 +254,12 @@ class Forwarder:
         else:
             # HTTP/1.0 alone allows that.
             lines = [f"{request.method} {target} HTTP/1.0"]
-        lines += [f"{name}: {value}" for name, value in request.headers.fields if name not in _OWN]
+        named = {name.strip(" \t").lower() for name in (request.headers.get("connection") or "").split(",")}
+        lines += [
+            f"{name}: {value}"
+            for name, value in request.headers.fields
+            if name not in _OWN and name not in named and not name.startswith(_CLUSTERS)
+        ]
         lines.append(f"X-Request-Id: {request.identify(self._new_request_id)}")
         if client := self._client_of(request):
             lines.append(f"X-Forwarded-For: {client}")
@@ -207,19 +267,22 @@ class Forwarder:
             lines.append(f"Content-Length: {len(request.body)}")
         return "\r\n".join((*lines, "", "")).encode("latin-1") + request.body
 
-    def close(self) -> None:
-        """End all idle connections."""
-        while self._idle:
-            self._idle.pop().close()
+    @property
+    def _has_leader(self) -> bool:
+        return self._lead is not None and self._lead.is_reached
 
     def _not_sent(self, why: str) -> CallerError:
         self.outcomes[NOT_SENT] += 1
+        retry_after_s = RETRY_AFTER_S
+        if not self._has_leader:
+            retry_after_s = min(RETRY_AFTER_S + self._sent_away // RETURNS_PER_S, RETRY_AFTER_S_MAX)
+            self._sent_away += 1
         return CallerError(
             503,
             "no_leader",
             f"The request needs the leader of this directory, and was not sent: {why}.",
             suggestion="Try again in a moment; reads and plain heartbeats still work.",
-            headers=(("Retry-After", str(RETRY_AFTER_S)),),
+            headers=(("Retry-After", str(retry_after_s)),),
         )
 
 

@@ -19,8 +19,7 @@ from ..micro_engine.gate import plain_address
 from ..security.cluster_credentials import ClusterCredentials
 from ..wording import counted
 from .link import LINK_PROTOCOL, Link
-
-HTTP_PROTOCOL: Final = "http/1.1"
+from .ways import HTTP_PROTOCOL
 
 BACKLOG: Final = 1_024
 ACCEPTS_PER_TURN_MAX: Final = 16

@@ -30,6 +30,7 @@ from ..clock import AttendedTime
 from ..cluster.forwarding import Forwarder
 from ..cluster.link import SILENT_S_MAX, Link, LinkBroken, read_json
 from ..cluster.replica import Replica
+from ..cluster.ways import UnixWay
 from ..directory.directory import Directory
 from ..directory.following import Following
 from ..errors import InternalBug
@@ -195,7 +196,7 @@ class Worker:
         broadcast = self._broadcast(hello, feed)
         api = self._api(hello, replica, directory, attended, broadcast)
         forwarder = Forwarder(
-            hello["socket"],
+            UnixWay(hello["socket"]),
             self._assembly.client(),
             self._assembly.new_request_id,
             self._clock.monotonic_s,
@@ -224,6 +225,7 @@ class Worker:
             await self._until_stopped(replica, tasks)
         except LinkBroken:
             # Nobody is left to hand requests on to.
+            forwarder.hurry()
             asyncio.get_running_loop().call_later(ORPHAN_S, engine.hurry)
             raise
         finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
 
@@ -11,11 +12,17 @@ import pytest
 
 from openred_central.cluster import forwarding
 from openred_central.cluster.forwarding import ANSWERED, NOT_SENT, UNKNOWN, Forwarder
+from openred_central.cluster.link import Link
+from openred_central.cluster.listening import ClusterListener
+from openred_central.cluster.ways import HTTP_PROTOCOL, InstanceWay, UnixWay, Way
 from openred_central.errors import CallerError
+from openred_central.limits.origins import Origins
 from openred_central.listening import listen_unix
 from openred_central.micro_engine.engine import Engine
 from openred_central.micro_engine.wire.messages import Headers, Request, Response
+from openred_central.security.cluster_credentials import ClusterCredentials
 from tests.support.clock import VirtualClock
+from tests.support.waiting import until
 
 CLIENT = "198.51.100.7"
 
@@ -52,9 +59,11 @@ class Leading:
         return self.answer
 
     def forwarder(self, clock: VirtualClock | None = None) -> Forwarder:
-        return Forwarder(
-            str(self.path), lambda _: CLIENT, lambda: "made-id", (clock or VirtualClock()).monotonic_s
-        )
+        return forwarder_to(UnixWay(str(self.path)), clock or VirtualClock())
+
+
+def forwarder_to(way: Way | None, clock: VirtualClock | None = None) -> Forwarder:
+    return Forwarder(way, lambda _: CLIENT, lambda: "made-id", (clock or VirtualClock()).monotonic_s)
 
 
 @contextlib.asynccontextmanager
@@ -114,14 +123,25 @@ async def test_nobody_can_forge_whom_a_request_comes_from(tmp_path: Path) -> Non
         assert not headers.has_any(frozenset({"connection", "forwarded", "x-real-ip", "te", "expect"}))
 
 
-async def test_no_field_is_lost_because_another_one_names_it(tmp_path: Path) -> None:
+async def test_fields_of_the_connection_and_of_instances_stay_behind(tmp_path: Path) -> None:
     async with leading(tmp_path) as leader:
-        named = "close, signature, content-type, host, content-length"
         request = request_of(
-            body=b"{}", connection=named, signature="sig=:AA==:", content_type="application/json"
+            body=b"{}",
+            connection="close, X-Own ,host,content-length",
+            x_own="1",
+            x_other="2",
+            trailer="x-own",
+            openred_cluster_term="9",
+            content_type="application/json",
         )
+        # The parser had it in chunks.
+        request.content_length = None
         assert (await leader.forwarder().answer(request)).status == 200
-        assert leader.asked[0].headers.get("signature") == "sig=:AA==:"
+        (asked,) = leader.asked
+        assert (asked.body, asked.content_length, asked.authority) == (b"{}", 2, "directory.example")
+        assert [name for name, _ in asked.headers.fields] == [
+            *("host", "x-other", "content-type", "x-request-id", "x-forwarded-for", "content-length")
+        ]
 
 
 async def test_a_request_without_a_host_reaches_the_leader_without_one(tmp_path: Path) -> None:
@@ -170,7 +190,10 @@ async def test_a_connection_is_used_again_and_an_old_one_is_not(tmp_path: Path) 
         assert forwarder.outcomes == {ANSWERED: 4}
 
 
-async def test_a_leader_that_is_not_there_is_told_and_nothing_was_sent(tmp_path: Path) -> None:
+async def test_a_leader_that_is_not_there_is_told_and_nothing_was_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forwarding, "WAIT_S", 0.05)
     forwarder = Leading(tmp_path / "leader.sock").forwarder()
     assert await refused(forwarder.answer(request_of())) == (503, "no_leader")
     assert forwarder.outcomes == {NOT_SENT: 1}
@@ -241,7 +264,7 @@ async def test_places_and_those_who_wait_are_bounded(tmp_path: Path, monkeypatch
 
 async def test_nobody_waits_long_for_a_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(forwarding, "PLACES", 1)
-    monkeypatch.setattr(forwarding, "PLACE_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(forwarding, "WAIT_S", 0.05)
     async with leading(tmp_path) as leader:
         leader.gate = asyncio.Event()
         forwarder = leader.forwarder()
@@ -251,3 +274,238 @@ async def test_nobody_waits_long_for_a_place(tmp_path: Path, monkeypatch: pytest
         assert await refused(forwarder.answer(request_of())) == (503, "no_leader")
         leader.gate.set()
         assert (await first).status == 200
+
+
+class Leaders:
+    """Two leaders at sockets of their own, and the way to each of them."""
+
+    def __init__(self, one: Leading, other: Leading) -> None:
+        self.all = one, other
+        self.one, self.other = one, other
+        self.to_one, self.to_other = (UnixWay(str(leader.path)) for leader in self.all)
+
+
+@contextlib.asynccontextmanager
+async def two_leaders(tmp_path: Path) -> AsyncIterator[Leaders]:
+    async with contextlib.AsyncExitStack() as stack:
+        made = []
+        for name in ("one", "other"):
+            (tmp_path / name).mkdir()
+            made.append(await stack.enter_async_context(leading(tmp_path / name)))
+        yield Leaders(*made)
+
+
+async def test_a_change_of_leader_ends_what_was_sent_and_sends_it_to_nobody_else(tmp_path: Path) -> None:
+    async with two_leaders(tmp_path) as leaders:
+        leaders.one.gate = asyncio.Event()
+        forwarder = forwarder_to(leaders.to_one)
+        tasks = [asyncio.create_task(forwarder.answer(request_of())) for _ in range(forwarding.PLACES)]
+        await until(lambda: len(leaders.one.asked) == forwarding.PLACES)
+        forwarder.retarget(leaders.to_other)
+        # Their places are free before they know.
+        assert (await forwarder.answer(request_of())).status == 200
+        for task in tasks:
+            assert await refused(task) == (503, "outcome_unknown")
+        assert len(leaders.other.asked) == 1
+        assert forwarder.outcomes == {UNKNOWN: forwarding.PLACES, ANSWERED: 1}
+
+
+async def test_requests_that_wait_for_a_place_go_to_the_next_leader(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forwarding, "PLACES", 1)
+    async with two_leaders(tmp_path) as leaders:
+        leaders.one.gate = asyncio.Event()
+        forwarder = forwarder_to(leaders.to_one)
+        tasks = [asyncio.create_task(forwarder.answer(request_of())) for _ in range(4)]
+        await until(lambda: leaders.one.asked)
+        forwarder.retarget(None)
+        assert await refused(tasks[0]) == (503, "outcome_unknown")
+        forwarder.retarget(leaders.to_other)
+        assert [(await task).status for task in tasks[1:]] == [200] * 3
+        assert (len(leaders.one.asked), len(leaders.other.asked)) == (1, 3)
+
+
+async def test_a_leader_that_takes_no_connection_may_come_or_give_way_to_another(tmp_path: Path) -> None:
+    leader = Leading(tmp_path / "leader.sock")
+    forwarder = forwarder_to(UnixWay(str(tmp_path / "missing.sock")))
+    first = asyncio.create_task(forwarder.answer(request_of()))
+    await asyncio.sleep(0.01)
+    forwarder.retarget(UnixWay(str(leader.path)))
+    await asyncio.sleep(0.01)
+    await leader.engine.start([listen_unix(leader.path, backlog=64)])
+    assert (await first).status == 200
+    assert len(leader.asked) == 1
+    forwarder.close()
+    await leader.engine.drain()
+
+
+async def test_while_nobody_leads_few_wait_and_others_come_back_spread_over_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forwarding, "LEADERLESS_MAX", 3)
+    monkeypatch.setattr(forwarding, "RETURNS_PER_S", 2)
+    monkeypatch.setattr(forwarding, "RETRY_AFTER_S_MAX", 3)
+    async with leading(tmp_path) as leader:
+        forwarder = forwarder_to(None)
+        tasks = [asyncio.create_task(forwarder.answer(request_of())) for _ in range(3)]
+        await asyncio.sleep(0)
+
+        async def retry_after() -> str:
+            with pytest.raises(CallerError) as raised:
+                await forwarder.answer(request_of())
+            assert raised.value.code == "no_leader"
+            return dict(raised.value.headers)["Retry-After"]
+
+        assert [await retry_after() for _ in range(7)] == ["1", "1", "2", "2", "3", "3", "3"]
+        forwarder.retarget(UnixWay(str(leader.path)))
+        assert [(await task).status for task in tasks] == [200] * 3
+        forwarder.retarget(None)
+        tasks = [asyncio.create_task(forwarder.answer(request_of())) for _ in range(3)]
+        await asyncio.sleep(0)
+        assert await retry_after() == "1"
+        forwarder.close()
+        for task in tasks:
+            assert await refused(task) == (503, "no_leader")
+
+
+async def test_nobody_waits_long_for_a_leader(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forwarding, "WAIT_S", 0.05)
+    forwarder = forwarder_to(None)
+    assert await refused(forwarder.answer(request_of())) == (503, "no_leader")
+    assert forwarder.outcomes == {NOT_SENT: 1}
+
+
+async def test_a_client_that_leaves_while_it_waits_takes_no_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forwarding, "PLACES", 1)
+    monkeypatch.setattr(forwarding, "LEADERLESS_MAX", 1)
+    async with leading(tmp_path) as leader:
+        forwarder = forwarder_to(None)
+        for at_once in (True, False):
+            left = asyncio.create_task(forwarder.answer(request_of()))
+            await asyncio.sleep(0)
+            if at_once:
+                # It leaves in the moment in which it gets the place.
+                forwarder.retarget(UnixWay(str(leader.path)))
+            left.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await left
+            if not at_once:
+                forwarder.retarget(UnixWay(str(leader.path)))
+            assert (await forwarder.answer(request_of())).status == 200
+            forwarder.retarget(None)
+
+
+async def test_a_hurried_forwarder_refuses_what_waits_and_ends_what_was_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forwarding, "PLACES", 1)
+    async with leading(tmp_path) as leader:
+        leader.gate = asyncio.Event()
+        forwarder = leader.forwarder()
+        sent = asyncio.create_task(forwarder.answer(request_of()))
+        await until(lambda: leader.asked)
+        waiting = asyncio.create_task(forwarder.answer(request_of()))
+        await asyncio.sleep(0)
+        forwarder.hurry()
+        assert await refused(waiting) == (503, "no_leader")
+        assert await refused(forwarder.answer(request_of())) == (503, "no_leader")
+        leader.gate.set()
+        assert (await sent).status == 200
+
+
+async def test_no_request_is_told_twice_whatever_becomes_of_leaders_and_clients(
+    tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forwarding, "PLACES", 3)
+    draw = random.Random(seed)
+    async with two_leaders(tmp_path) as leaders:
+        forwarder = forwarder_to(None)
+        tasks = list[asyncio.Task[Response]]()
+        for number in range(400):
+            match draw.randrange(8):
+                case 0:
+                    forwarder.retarget(draw.choice([None, leaders.to_one, leaders.to_other]))
+                case 1 if tasks:
+                    draw.choice(tasks).cancel()
+                case 2:
+                    await asyncio.sleep(0.002)
+                case _:
+                    tasks.append(asyncio.create_task(forwarder.answer(request_of(x_number=str(number)))))
+            await asyncio.sleep(0)
+        forwarder.retarget(leaders.to_one)
+        ended = await asyncio.gather(*tasks, return_exceptions=True)
+        told = [each.headers.get("x-number") for leader in leaders.all for each in leader.asked]
+        assert len(told) == len(set(told))
+        answered = sum(isinstance(each, Response) for each in ended)
+        assert forwarder.outcomes[ANSWERED] == answered
+        assert len(told) >= answered
+        # No place was lost.
+        assert [(await forwarder.answer(request_of())).status for _ in range(4)] == [200] * 4
+        forwarder.close()
+
+
+CREDENTIALS = ClusterCredentials(b"a secret of operators")
+
+
+class Instance:
+    """An instance with a cluster port, which leads while its engine answers."""
+
+    def __init__(self) -> None:
+        self.listener = ClusterListener(CREDENTIALS, self.no_link, VirtualClock().monotonic_s)
+        self.port = int(self.listener.start("127.0.0.1", 0)[0].rpartition(":")[2])
+        self.origins = list[str]()
+        self.engine = Engine()
+        self.engine.route("/x", ["POST"], body="json")(self.answer)
+
+    async def no_link(self, link: Link) -> None:
+        raise AssertionError
+
+    async def answer(self, request: Request) -> Response:
+        self.origins.append(Origins().of(request.peer, request.headers.get).address)
+        return Response.json({})
+
+    def way(self, credentials: ClusterCredentials = CREDENTIALS) -> InstanceWay:
+        return InstanceWay("127.0.0.1", self.port, credentials.client_context(HTTP_PROTOCOL))
+
+
+@pytest.fixture
+async def instance() -> AsyncIterator[Instance]:
+    made = Instance()
+    await made.engine.start([])
+    yield made
+    await made.listener.close()
+    await made.engine.drain()
+
+
+async def test_a_request_goes_to_another_instance_which_believes_it_the_client(instance: Instance) -> None:
+    instance.listener.answer_by(instance.engine)
+    forwarder = forwarder_to(instance.way())
+    for _ in range(3):
+        request = request_of(body=b"{}", content_type="application/json", x_forwarded_for="192.0.2.1")
+        assert (await forwarder.answer(request)).status == 200
+    assert instance.origins == [CLIENT] * 3
+    assert instance.engine.stats.connections_total == 1
+    forwarder.close()
+
+
+async def test_a_request_waits_for_an_instance_that_does_not_lead_yet(instance: Instance) -> None:
+    forwarder = forwarder_to(instance.way())
+    waiting = asyncio.create_task(forwarder.answer(request_of()))
+    await asyncio.sleep(0.05)
+    assert forwarder.outcomes == {}
+    instance.listener.answer_by(instance.engine)
+    assert (await waiting).status == 200
+    forwarder.close()
+
+
+async def test_no_request_goes_to_an_instance_with_another_secret(
+    instance: Instance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forwarding, "WAIT_S", 0.05)
+    instance.listener.answer_by(instance.engine)
+    forwarder = forwarder_to(instance.way(ClusterCredentials(b"another secret of theirs")))
+    assert await refused(forwarder.answer(request_of())) == (503, "no_leader")
+    assert instance.engine.stats.requests == 0

@@ -13,7 +13,8 @@ import pytest
 
 from openred_central.cluster import listening
 from openred_central.cluster.link import LINK_PROTOCOL, Kind, Link, LinkBroken
-from openred_central.cluster.listening import HTTP_PROTOCOL, ClusterListener
+from openred_central.cluster.listening import ClusterListener
+from openred_central.cluster.ways import HTTP_PROTOCOL
 from openred_central.limits.origins import INSTANCE
 from openred_central.listening import listen_tcp
 from openred_central.micro_engine.engine import Engine
