@@ -20,7 +20,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *(registering.REGISTER, heartbeating.HEARTBEAT, discovering.DISCOVER),
     *(nodes.GET_NODE, nodes.DELETE_NODE, registering.CHANGE_KEY, nodes.LOOKUP),
     *(granting.GRANT, vouching.VERIFY, vouching.REVOKE, vouching.KEYS),
-    *(status.STATS, events.EVENTS, status.LIVE, status.READY, status.HEALTH),
+    *(status.STATS, events.EVENTS, status.LIVE, status.READY, status.HEALTH, status.LEADS),
     *(status.OPENAPI, status.REFERENCE),
 )
 

@@ -18,6 +18,7 @@ from .caller.limiting import Limits
 from .caller.proving import Prover
 from .feed.broadcast import Broadcast
 from .wire.caching import StaticDocument
+from .wire.cluster import ClusterFigures
 
 
 class Documents(NamedTuple):
@@ -86,7 +87,8 @@ class Api:
     stopping; `broadcast` serves subscribers; `front_page` is the dashboard. The one discovery that walks over
     very many nodes holds `walks`. With `forecast_public`, all are told when a node usually is there.
     `fast_path` allows prepared and plain ways beside the ordinary ones. `near` is the region whose nodes come
-    first if a discovery names none.
+    first if a discovery names none. `cluster` returns its figures, None if this
+    server is in no cluster.
     """
 
     directory: Directory
@@ -114,6 +116,7 @@ class Api:
     fast_path: bool = True
     forecast_public: bool = False
     near: str | None = None
+    cluster: Callable[[], ClusterFigures | None] = lambda: None
     walks: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def status(self, status: int, *, durable: bool) -> int:

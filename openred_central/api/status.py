@@ -19,6 +19,7 @@ from .discovering import RESULTS_DEFAULT
 from .endpoint import CACHED, UNCHANGED, Endpoint, Reply, Where
 from .service import Api
 from .wire import values
+from .wire.cluster import CLUSTER, LEADER
 from .wire.fields import only, or_null
 from .wire.schemas import AMOUNT, ANY_STATE, COUNT, DURATION_S, FLAG, SHARE, TEXT, TIME, listing, thing
 
@@ -136,6 +137,7 @@ FIGURES = thing(
                 ),
             },
         ),
+        "cluster": or_null(CLUSTER),
         "performance": {
             "type": "object",
             "description": "Figures of the parts of this server; their names may change.",
@@ -158,6 +160,7 @@ READINESS = thing(
         ),
     },
 )
+LEADERSHIP = thing("Leadership", {"status": {"enum": ["ok", "degraded"]}, "leader": or_null(TEXT)})
 
 
 def welcome(api: Api) -> Response:
@@ -176,11 +179,12 @@ def welcome(api: Api) -> Response:
 
 
 async def stats(api: Api, request: Request) -> Response:
-    now = api.now()
+    now, cluster = api.now(), api.cluster()
     document = {
         "directory": _directory_figures(api),
         "lifecycle": _lifecycle_figures(api),
         "empathy": _empathy_figures(api, now.attended_s),
+        "cluster": cluster.document() if cluster is not None else None,
         "performance": dict(api.figures()),
         "time": rfc3339(now.wall_s),
         "version": api.version,
@@ -247,6 +251,32 @@ HEALTH = replace(
     summary="Check the health of the server",
     description="Answers as `/health/ready` does.",
     aliases=("/api/v3/health",),
+)
+
+
+async def leads(api: Api, request: Request) -> Response:
+    cluster = api.cluster()
+    is_leader = cluster is None or cluster.role == LEADER
+    document = {
+        "status": "ok" if is_leader else "degraded",
+        "leader": cluster.leader if cluster is not None else None,
+    }
+    return Response.json(document, status=200 if is_leader else 503)
+
+
+LEADS = Endpoint(
+    "GET",
+    "/health/leader",
+    leads,
+    name="isLeader",
+    tag="Server",
+    summary="Check that this server changes records itself",
+    description="For balancers that spare changes a hop. A server that is in no cluster leads by itself.",
+    replies={
+        200: Reply("This server leads.", LEADERSHIP),
+        503: Reply("Another instance leads, or none does. Send changes to any of them.", LEADERSHIP),
+    },
+    where=Where.ANYWHERE,
 )
 
 

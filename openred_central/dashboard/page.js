@@ -85,6 +85,18 @@ function drawStore(state) {
   notice("store", state === "detached" && ["The store takes no changes.", "Reads and heartbeats work, registrations are stored later, and no state changes by silence meanwhile."]);
 }
 
+/** Show the instances of a cluster; nothing if `cluster` is null. */
+function drawCluster(cluster) {
+  byId("cluster").hidden = !cluster;
+  if (!cluster) return;
+  say(byId("cluster-note"), `Term ${whole.format(cluster.term)}, led by ${cluster.leader ?? "nobody"}, ${count(cluster.seq, "commit", "commits")}.`);
+  byId("instances").replaceChildren(
+    ...cluster.instances.map(({ name, role, heard_s }) =>
+      element("li", {}, element("strong", {}, name), ` ${role.replace("_", " ")}`, role === "leader" ? "" : `, heard ${figure(heard_s)} s ago`),
+    ),
+  );
+}
+
 function drawSilence({ held, since, reason, waiting, releasing, transitions_last_hour, transitions_usual_per_h }) {
   say(byId("silence"), held ? "Held" : releasing ? "Releasing" : "None");
   const usual = `${whole.format(transitions_last_hour)} became silent within an hour; usual: ${figure(transitions_usual_per_h)}`;
@@ -170,6 +182,7 @@ new Feed({
     nodesMax = told.directory.nodes_max;
     say(byId("server-version"), `version ${told.version}`);
     life.take(told, alone);
+    drawCluster(told.cluster);
     renew();
   },
   history(told) {

@@ -9,6 +9,7 @@ import platform
 from collections.abc import Iterator, Mapping
 
 from .. import __version__
+from ..api.wire.cluster import ROLES, ClusterFigures
 from ..directory.empathy.visiting import Visiting
 from ..directory.lifecycle import LIVE_STATES, TABLE
 from ..histogram import Histogram
@@ -29,11 +30,12 @@ def metrics_text(
     events: int,
     task_failures: Mapping[str, int],
     workers: Sums | None = None,
+    cluster: ClusterFigures | None = None,
 ) -> bytes:
     """Return the answer to ``GET /metrics``.
 
     `events` is how many events were written; `task_failures` counts failures of background tasks by name.
-    With `workers`, `traffic` is what they returned.
+    With `workers`, `traffic` is what they returned. `cluster` is None if this server is in none.
     """
     return render(
         [
@@ -55,6 +57,7 @@ def metrics_text(
                 {(("task", name),): count for name, count in sorted(task_failures.items())},
             ),
             *(_workers(traffic, workers) if workers is not None else ()),
+            *(cluster_families(cluster) if cluster is not None else ()),
         ]
     )
 
@@ -291,4 +294,26 @@ def _workers(traffic: Traffic, workers: Sums) -> Iterator[Family]:
         "openred_replication_lag_seconds",
         "Time from the commit of a change to its application by a worker.",
         traffic.lag,
+    )
+
+
+def cluster_families(cluster: ClusterFigures) -> Iterator[Family]:
+    """Yield what an instance tells of its cluster."""
+    yield choice("openred_cluster_role", "What this instance is.", "role", ROLES, cluster.role)
+    yield gauge("openred_cluster_term", "The term of the leader; each has a higher one.", cluster.term)
+    yield gauge("openred_cluster_seq", "Number of the last commit that is known here.", cluster.seq)
+    yield gauge(
+        "openred_cluster_behind_seconds",
+        "Time since this copy of the directory was surely up to date.",
+        cluster.behind_s,
+    )
+    yield gauge(
+        "openred_cluster_instances",
+        "Instances that the leader knows, itself included; 0 at others.",
+        len(cluster.instances),
+    )
+    yield gauge(
+        "openred_cluster_confirmed_age_seconds",
+        "Time since the leader asked the database what it has answered; 0 at others.",
+        cluster.confirmed_s or 0.0,
     )

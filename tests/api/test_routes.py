@@ -34,6 +34,7 @@ CONTRACT = [
     ("GET", "/health/ready", "ready"),
     ("GET", "/health", "ready"),
     ("GET", "/api/v3/health", "ready"),
+    ("GET", "/health/leader", "leads"),
     ("GET", "/openapi.json", "openapi"),
     ("GET", "/docs", "reference"),
 ]

@@ -10,6 +10,7 @@ from openred_central.directory.empathy.groups import name_of
 from openred_central.directory.empathy.watch import Watch
 from openred_central.directory.lifecycle import LIVE_STATES
 from openred_central.storage.store import StoreState
+from tests.support.cluster_figures import FOLLOWER, LEADER
 from tests.support.darkness import COARSE, FINE, darken
 from tests.support.world import DAY_S, DOCUMENTS, World, run
 
@@ -182,6 +183,41 @@ def test_a_stopping_server_is_not_ready() -> None:
     world.stopping = True
     told = {"status": "degraded", "checks": {"directory": "stopping", "store": "ok"}}
     assert world.call("GET", "/health/ready")[:2] == (503, told)
+
+
+def test_a_server_in_no_cluster_leads_itself() -> None:
+    world = World()
+    assert world.call("GET", "/health/leader")[:2] == (200, {"status": "ok", "leader": None})
+    assert world.call("GET", "/stats").document["cluster"] is None
+
+
+def test_balancers_find_the_leader_of_a_cluster() -> None:
+    world = World()
+    world.cluster = LEADER
+    assert world.call("GET", "/health/leader")[:2] == (200, {"status": "ok", "leader": "one"})
+    world.cluster = FOLLOWER
+    assert world.call("GET", "/health/leader")[:2] == (503, {"status": "degraded", "leader": "one"})
+    # Neither is one that holds the lease and does not serve yet, nor one whose lease has run out.
+    for role in ("catching_up", "without_lease"):
+        world.cluster = LEADER._replace(role=role)
+        assert world.call("GET", "/health/leader").status == 503
+
+
+def test_the_figures_tell_of_the_cluster() -> None:
+    world = World()
+    world.cluster = LEADER
+    assert world.call("GET", "/stats").document["cluster"] == {
+        "instance": "one",
+        "role": "leader",
+        "term": 3,
+        "leader": "one",
+        "seq": 17,
+        "behind_s": 0.0,
+        "instances": [
+            {"name": "one", "role": "leader", "heard_s": 0.0},
+            {"name": "two", "role": "follower", "heard_s": 0.5},
+        ],
+    }
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,9 @@ from __future__ import annotations
 import shlex
 from typing import Any
 
+import orjson
+
+from tests.support.cluster_figures import LEADER
 from tests.support.running import Client, Start
 
 from .browser import FOCUSED, LINK, MEMORY, NODES, assert_well_behaved, open_page
@@ -255,4 +258,17 @@ def test_it_fits_every_screen(browser: Any, start: Start) -> None:
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         background = page.evaluate("getComputedStyle(document.body).backgroundColor")
         assert (sum(int(part) for part in background[4:-1].split(",")) < 200) is dark
+    assert_well_behaved(visit, server)
+
+
+def test_a_cluster_is_shown_and_nothing_of_it_elsewhere(browser: Any, start: Start) -> None:
+    server = start(*MEMORY)
+    visit = open_page(browser, server)
+    page = visit.page
+    visit.until(f"{LINK} === 'live'")
+    visit.until("document.querySelector('#server-version').innerText")
+    assert not page.is_visible("#cluster")
+    page.evaluate(f"drawCluster({orjson.dumps(LEADER.document()).decode()})")
+    assert page.inner_text("#cluster-note") == "Term 3, led by one, 17 commits."
+    assert page.inner_text("#instances").split("\n") == ["one leader", "two follower, heard 0.5 s ago"]
     assert_well_behaved(visit, server)

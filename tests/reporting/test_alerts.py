@@ -16,6 +16,7 @@ from openred_central.micro_engine.engine import Engine
 from openred_central.reporting.metrics import metrics_text
 from openred_central.reporting.traffic import Sums, Traffic, read_traffic
 from openred_central.tasks.stall_meter import StallMeter
+from tests.support.cluster_figures import LEADER
 from tests.support.deployment import ALERTS, alerts
 from tests.support.project import expect_none
 
@@ -28,7 +29,7 @@ _MATCHER = re.compile(r'(\w+)(?:!=|=~|!~|=)"([^"]*)"')
 
 
 def samples() -> dict[str, list[dict[str, str]]]:
-    """Return the labels of all samples of a server with workers, by their name."""
+    """Return the labels of all samples of a server, by their name: what workers and clusters add, too."""
     parts = make_parts()
     feed = EventFeed(EventLog("run"), parts.directory.nodes)
     broadcast = Broadcast(feed, dict, parts.clock.wall_s, subscribers_max=7)
@@ -38,7 +39,7 @@ def samples() -> dict[str, list[dict[str, str]]]:
         return own._replace(forwarded={"answered": 0})
 
     workers = Sums(traffic)
-    text = metrics_text(parts, workers(), 0, {"saver": 0}, workers).decode()
+    text = metrics_text(parts, workers(), 0, {"saver": 0}, workers, LEADER).decode()
     found: dict[str, list[dict[str, str]]] = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:

@@ -12,15 +12,18 @@ from prometheus_client.parser import text_string_to_metric_families
 from openred_central.api.caller.limiting import Refusals
 from openred_central.api.feed.broadcast import Broadcast
 from openred_central.api.feed.event_log import EventFeed, EventLog
+from openred_central.api.wire.cluster import ROLES
 from openred_central.directory.lifecycle import State
 from openred_central.histogram import Histogram
 from openred_central.micro_engine.engine import Engine
 from openred_central.reporting import process
+from openred_central.reporting.exposition import render
 from openred_central.reporting.figures import Parts
-from openred_central.reporting.metrics import metrics_text
+from openred_central.reporting.metrics import cluster_families, metrics_text
 from openred_central.reporting.process import process_figures
 from openred_central.reporting.traffic import Sums, Traffic, of_worker, pack, read_traffic
 from openred_central.tasks.stall_meter import StallMeter
+from tests.support.cluster_figures import FOLLOWER, LEADER
 
 from .test_figures import advance, make_parts
 
@@ -194,3 +197,18 @@ def test_figures_of_workers_are_there_with_workers_alone(parts: Parts) -> None:
     (own,) = families["process_cpu_seconds"].samples
     assert used.value > own.value > 0
     assert families["openred_workers_resident_memory_bytes"].samples[0].value > 2 << 20
+
+
+def test_figures_of_a_cluster_are_there_in_a_cluster_alone(parts: Parts) -> None:
+    assert not [name for name in Scraped(parts).families if "cluster" in name]
+    for cluster, told in (
+        (LEADER, {"instances": 2, "term": 3, "seq": 17, "behind_seconds": 0, "confirmed_age_seconds": 0.25}),
+        (FOLLOWER, {"instances": 0, "term": 3, "seq": 16, "behind_seconds": 0.5, "confirmed_age_seconds": 0}),
+    ):
+        families = text_string_to_metric_families(render(cluster_families(cluster)).decode())
+        values = {family.name: family.samples for family in families}
+        roles = {sample.labels["role"]: sample.value for sample in values.pop("openred_cluster_role")}
+        assert roles == {role: float(role == cluster.role) for role in ROLES}
+        assert {name: samples[0].value for name, samples in values.items()} == {
+            f"openred_cluster_{name}": value for name, value in told.items()
+        }

@@ -16,6 +16,7 @@ from openred_central.api.feed.broadcast import Broadcast
 from openred_central.api.feed.event_log import EventFeed, EventLog
 from openred_central.api.routes import NAMES, install
 from openred_central.api.service import Api, Moments
+from openred_central.api.wire.cluster import ClusterFigures
 from openred_central.clock import Now
 from openred_central.directory.consistency import check
 from openred_central.directory.directory import Directory
@@ -92,9 +93,9 @@ class NoMint:
 class World:
     """One directory and its endpoints. Attributes stand for the answers of the store.
 
-    `saved` answers with `durable`; `store_state` and `store_durable` are as in `Api`. While `commit` is set,
-    callers that wait for a change wait for it. `saved_changes` are the changes that were waited for. Without
-    `limits`, none holds for `PEER`.
+    `saved` answers with `durable`; `store_state`, `store_durable` and `cluster` are as in `Api`. While
+    `commit` is set, callers that wait for a change wait for it. `saved_changes` are the changes that were
+    waited for. Without `limits`, none holds for `PEER`.
     """
 
     def __init__(
@@ -118,6 +119,7 @@ class World:
         self.durable = store_durable
         self.store_state = StoreState.OK
         self.stopping = False
+        self.cluster: ClusterFigures | None = None
         self.commit: Commit | None = None
         self.saved_changes: list[int] = []
         self.directory = Directory(
@@ -174,6 +176,7 @@ class World:
                 subscribers_max=3,
             ),
             fast_path=fast_path,
+            cluster=lambda: self.cluster,
         )
         self.router = Router(1024 * 1024)
         install(Routes(self.router), self.api)  # type: ignore[arg-type]

@@ -17,6 +17,7 @@ from openred_central.api.problems import ALWAYS, PROBLEMS
 from openred_central.api.routes import ENDPOINTS
 from openred_central.api.wire.fields import Field, schema_of
 from openred_central.storage.store import StoreState
+from tests.support.cluster_figures import FOLLOWER, LEADER
 from tests.support.described import DOCUMENT, faults, label
 from tests.support.minting import Here
 from tests.support.world import NODE, World, run
@@ -228,6 +229,11 @@ def test_every_success_is_as_described() -> None:
     story.world.store_state = StoreState.DETACHED
     for path in ("/health", "/health/ready"):
         story.send("GET", path)
+    story.send("GET", "/health/leader")
+    for cluster in (FOLLOWER, LEADER):
+        story.world.cluster = cluster
+        for path in ("/stats", "/health/leader"):
+            story.send("GET", path)
     assert successes() - story.seen == set()
 
 
