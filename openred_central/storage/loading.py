@@ -6,6 +6,7 @@ import logging
 import math
 import os
 import struct
+from collections.abc import Callable
 from enum import Enum, auto
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from .store import DamageError, MemoryStore, Store, StoreError
 log = logging.getLogger("openred.storage")
 
 MEMORY = "memory:"
+SERVER_SCHEMES = ("postgresql", "postgres")
 # The secret with the revocations of exports and of databases of earlier versions.
 REVOCATIONS = "revocations"
 
@@ -37,14 +39,20 @@ class Kind(Enum):
 
     MEMORY = auto()
     FILE = auto()
+    # A PostgreSQL server, which several instances share.
     SERVER = auto()
+    # No place at all.
+    NONE = auto()
 
 
 def kind_of(database: str) -> Kind:
     """Return the kind of place that `database` names."""
     if database == MEMORY:
         return Kind.MEMORY
-    return Kind.SERVER if "://" in database else Kind.FILE
+    scheme, separator, _ = database.partition("://")
+    if separator:
+        return Kind.SERVER if scheme in SERVER_SCHEMES else Kind.NONE
+    return Kind.NONE if not database or "\0" in database or database.startswith(":") else Kind.FILE
 
 
 def database_path(database: str) -> Path | None:
@@ -52,19 +60,23 @@ def database_path(database: str) -> Path | None:
     return Path(os.path.realpath(database)) if kind_of(database) is Kind.FILE else None
 
 
-def open_store(database: str, *, check_beside: bool = False) -> Store:
-    """Return the opened store that `database` names: ``memory:``, or the path of a file.
+def open_store(
+    database: str, *, check_beside: bool = False, on_server: Callable[[str], Store] | None = None
+) -> Store:
+    """Return the opened store that `database` names: ``memory:``, a server, or the path of a file.
 
-    `check_beside` as in `Store.open`. Raises `StoreError` where the text names no store, or where the store
-    cannot be opened.
+    `check_beside` as in `Store.open`. `on_server` makes the store on a PostgreSQL server of its URL. Raises
+    `StoreError` where the text names no store, or where the store cannot be opened.
     """
     store: Store
     kind = kind_of(database)
     if kind is Kind.MEMORY:
         store = MemoryStore()
-    elif kind is Kind.SERVER or not database or "\0" in database or database.startswith(":"):
+    elif kind is Kind.SERVER and on_server is not None:
+        store = on_server(database)
+    elif kind is not Kind.FILE:
         raise StoreError(
-            f"{database!r} names no database; give the path of a file such as data/openred.db, "
+            f"{database!r} names no database here; give the path of a file such as data/openred.db, "
             f"or {MEMORY!r} to keep nothing"
         )
     else:

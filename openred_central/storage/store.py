@@ -19,6 +19,10 @@ class DamageError(StoreError):
     """The stored data was ours and cannot be read any more, or does not fit together: a backup is needed."""
 
 
+class Damage(Exception):
+    """Stored content that this server cannot have written. The message says where it is."""
+
+
 class PassingError(StoreError):
     """The store cannot do it now, and may later, without a change of a setting or a file."""
 

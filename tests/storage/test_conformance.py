@@ -72,18 +72,27 @@ class Opened:
         return self.store
 
 
-def in_dictionaries(tmp_path: Path) -> Callable[[], Store]:
+def in_dictionaries(_: pytest.FixtureRequest) -> Callable[[], Store]:
     kept = DictStore()
     return lambda: kept
 
 
-def in_sqlite(tmp_path: Path) -> Callable[[], Store]:
-    return lambda: SqliteStore(tmp_path / "openred.db")
+def in_sqlite(request: pytest.FixtureRequest) -> Callable[[], Store]:
+    folder: Path = request.getfixturevalue("tmp_path")
+    return lambda: SqliteStore(folder / "openred.db")
 
 
-@pytest.fixture(params=[in_sqlite, in_dictionaries])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Opened]:
-    opened = Opened(request.param(tmp_path))
+def in_postgres(request: pytest.FixtureRequest) -> Callable[[], Store]:
+    pytest.importorskip("asyncpg")
+    from tests.support.postgres_store import LeadingStore  # noqa: PLC0415
+
+    url: str = request.getfixturevalue("database_url")
+    return lambda: LeadingStore(url)
+
+
+@pytest.fixture(params=[in_sqlite, in_dictionaries, in_postgres])
+def place(request: pytest.FixtureRequest) -> Iterator[Opened]:
+    opened = Opened(request.param(request))
     yield opened
     opened.store.close()
 

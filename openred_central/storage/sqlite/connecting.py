@@ -9,8 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
-from ..store import StoreError
-from .faults import Damage
+from ..store import Damage, StoreError
 from .migrations import migrate_from
 from .schema import SCHEMA_VERSION, check_marks
 

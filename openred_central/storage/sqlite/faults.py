@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..private_files import NO_ROOM, advice
-from ..store import DamageError, PassingError, StoreError
+from ..store import Damage, DamageError, PassingError, StoreError
 from .schema import COMPANIONS, companion
 
 # Advice by SQLite's primary result code.
@@ -28,10 +28,6 @@ ADVICE = {
 POISONOUS = frozenset({sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 # The least that any step needs: eight pages of the log's index, a few of the log and of the file.
 ROOM_BYTES_MIN = 64 * 1024
-
-
-class Damage(Exception):
-    """Content of the file that this server cannot have written. The message says where it is."""
 
 
 def result_code(error: sqlite3.Error) -> int:

@@ -6,7 +6,7 @@ import sqlite3
 import struct
 
 from ...encoding import TOKEN_ID
-from .faults import Damage
+from ..store import Damage
 
 # By the version that each step begins with.
 MIGRATIONS: dict[int, tuple[str, ...]] = {

@@ -6,21 +6,19 @@ With 64 rows a statement the event loop waits only shortly. `executemany` would 
 
 from __future__ import annotations
 
-import math
-from array import array
 from collections.abc import Iterator, Sequence
 from functools import cache
 from itertools import chain
-from typing import Any, NamedTuple, TypeVar, get_type_hints
+from typing import Any, NamedTuple, TypeVar
 
 import orjson
 
 from ...directory.state.changes import Batch
 from ...directory.state.node import Record, Tombstone
 from ...directory.state.pages import PageRun
-from ..refusing import refuse_rows
+from ..refusing import refuse_rows, sound_columns
+from ..seen import rows_of
 from .schema import PAGE_BYTES, RECORDS_PER_PAGE
-from .seen import rows_of
 
 Value = TypeVar("Value")
 
@@ -71,16 +69,6 @@ def _replace(table: _Table, rows: int) -> str:
     return f"REPLACE INTO {table.name} ({', '.join(columns)}) VALUES {values}"
 
 
-@cache
-def _places(table: _Table) -> tuple[list[int], list[int], list[int], list[int]]:
-    """Return the places of integers, floats, texts, and texts in UTF-8 in a row of `table`."""
-    kinds = list(get_type_hints(table.fields).values())
-    integers, floats, texts, encoded = (
-        [place for place, kind in enumerate(kinds) if kind is wanted] for wanted in (int, float, str, bytes)
-    )
-    return integers, floats, texts, encoded
-
-
 def encode(batch: Batch, number: int) -> list[Statement]:
     """Return the statements of `batch`, the commit with this number, in the order in which they must run.
 
@@ -112,23 +100,12 @@ def _replacing(
     table: _Table, batch: Batch, rows: Sequence[Record | Tombstone], number: int
 ) -> Iterator[Statement]:
     """Yield the statements that write `rows`, made column by column."""
-    integers, floats, texts, encoded = _places(table)
     for part in _parts(rows):
-        columns: list[Sequence[Any]] = list(zip(*part, strict=True))
-        for place in encoded:
-            columns[place] = list(map(bytes.decode, columns[place]))
-        # Values that SQLite refuses, or returns as something else, are found in whole columns.
-        for place in integers:
-            array("q", columns[place])
-        text = "".join(chain.from_iterable(columns[place] for place in (*texts, *encoded))).encode()
-        # Large numbers may also sum up to infinity; then none is refused.
-        total = sum(chain.from_iterable(columns[place] for place in floats))
-        if b"\0" in text or not math.isfinite(total):
-            refuse_rows(batch)
+        columns, text_bytes = sound_columns(table.fields, part, batch)
         if table.is_numbered:
             columns.append([number] * len(part))
         values = list(chain.from_iterable(zip(*columns, strict=True)))
-        yield Statement(_replace(table, len(part)), values, len(text))
+        yield Statement(_replace(table, len(part)), values, text_bytes)
 
 
 def _replacing_pages(runs: Sequence[PageRun], number: int) -> Iterator[Statement]:

@@ -22,6 +22,7 @@ from ...directory.state.node import Record, Tombstone
 from ...directory.state.pages import PAGE_SLOTS
 from ..private_files import create_folder
 from ..refusing import INTEGER_MAX, INTEGER_MIN, refuse_rows
+from ..seen import lay_over, pages_of, spared
 from ..store import StoreError
 from .connecting import Checking, connect, last_commit_number, transaction, truncate_log
 from .faults import ADVICE, poisons, reported
@@ -30,7 +31,6 @@ from .open_files import Companions, FileLength, LogSize
 from .rescuing import Rescue
 from .rows import PAGES_PER_COMMIT, encode, pages_written, text_of
 from .schema import PAGE_BYTES, prepare_file
-from .seen import lay_over, spared
 from .wiping import Wiper
 
 log = logging.getLogger("openred.storage")
@@ -60,6 +60,12 @@ SELECT_KEPT = (
     "SELECT CAST(name AS BLOB), CASE WHEN length(value) <= ? THEN CAST(value AS BLOB) END, length(value) "
     "FROM kept WHERE name IS NOT NULL ORDER BY name"
 )
+# A page, if it holds for the record in a slot.
+SELECT_PAGE_OF = """
+SELECT signs FROM seen JOIN node ON node.slot = ? AND node.commit_number <= seen.commit_number
+WHERE page = ?
+"""
+SELECT_PAGES = "SELECT page, commit_number, signs FROM seen WHERE page BETWEEN ? AND ? ORDER BY page"
 SELECT_VITALS = f"SELECT {', '.join(Vitals._fields)} FROM vitals"
 REPLACE_VITALS = (
     f"REPLACE INTO vitals (only_row, {', '.join(Vitals._fields)}, commit_number) VALUES (1, ?, ?, ?, ?)"
@@ -214,7 +220,8 @@ class SqliteStore:
                 if not rows:
                     return
                 columns: list[Sequence[Any]] = list(zip(*rows, strict=True))
-                lay_over(connection, columns, columns.pop(), self._left_alone)
+                pages = connection.execute(SELECT_PAGES, pages_of(columns[0])).fetchall()
+                lay_over(columns, columns.pop(), pages, self._left_alone)
             first_slot = rows[-1][0] + 1
             yield columns
 
@@ -273,7 +280,7 @@ class SqliteStore:
     def commit(self, batch: Batch) -> None:
         with self._reported("write"):
             if batch.pages and self._left_alone:
-                pages = [spared(self._connection, run, self._left_alone) for run in batch.pages]
+                pages = [spared(run, self._left_alone, self._stored_page) for run in batch.pages]
                 batch = batch._replace(pages=pages)
             try:
                 with self._transaction() as session:
@@ -293,6 +300,10 @@ class SqliteStore:
             # A commit into a file that is no longer ours must not be acknowledged.
             self._check_place()
             self._log_size.update(session.companions.measure_log())
+
+    def _stored_page(self, slot: int) -> bytes | None:
+        row = self._connection.execute(SELECT_PAGE_OF, (slot, slot // PAGE_SLOTS)).fetchone()
+        return None if row is None else row[0]
 
     def _renew_pages(self, batch: Batch) -> bool:
         """Note which pages are stale after `batch`. Return whether it has renewed a stale one."""

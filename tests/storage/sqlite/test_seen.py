@@ -11,7 +11,7 @@ import pytest
 from hypothesis import settings
 
 from openred_central.directory.state.pages import PAGE_SLOTS, PageRun
-from openred_central.storage.sqlite.seen import FORMAT_VERSION, rows_of
+from openred_central.storage.seen import FORMAT_VERSION, rows_of
 from openred_central.storage.sqlite.sqlite import SqliteStore
 from openred_central.storage.store import StoreError
 from tests.support.records import alter, batch, opened, page, pages_of, record, records_of

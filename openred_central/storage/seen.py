@@ -1,4 +1,4 @@
-"""Pages of signs of life in the database, and how they are laid over the records.
+"""Pages of signs of life in a database, and how they are laid over the records. Pure.
 
 A record is written with the last sign of life of its node, and stays as it is when the node is heard again:
 then its page of `Batch.pages` is written. Both rows have the number of their commit. A page holds for the
@@ -8,24 +8,16 @@ records of its slots whose number is not higher: a slot that was filled since ha
 from __future__ import annotations
 
 import math
-import sqlite3
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
-from ...directory.state.node import Record
-from ...directory.state.pages import NO_SIGN_S, PAGE_SLOTS, PageRun, pack, unpack
-from .faults import Damage
+from ..directory.state.node import Record
+from ..directory.state.pages import NO_SIGN_S, PAGE_SLOTS, PageRun, pack, unpack
+from .store import Damage
 
 # The first byte of each row.
 FORMAT_VERSION: Final = 1
-
-# A page, if it holds for the record in a slot.
-SELECT_PAGE_OF = """
-SELECT signs FROM seen JOIN node ON node.slot = ? AND node.commit_number <= seen.commit_number
-WHERE page = ?
-"""
-SELECT_PAGES = "SELECT page, commit_number, signs FROM seen WHERE page BETWEEN ? AND ? ORDER BY page"
 
 # Places in a row of `node`.
 _SEEN_PLACES = tuple(Record._fields.index(name) for name in PageRun._fields[1:])
@@ -52,21 +44,26 @@ def page_in(number: int, row: bytes) -> PageRun:
         raise Damage(f"page {number} of the signs of life {error}") from None
 
 
+def pages_of(slots: Sequence[int]) -> tuple[int, int]:
+    """Return the first and the last page of rising `slots`."""
+    return slots[0] // PAGE_SLOTS, slots[-1] // PAGE_SLOTS
+
+
 def lay_over(
-    connection: sqlite3.Connection,
     columns: list[Sequence[Any]],
     numbers: Sequence[int],
+    rows: Iterable[tuple[int, int, bytes]],
     left_alone: frozenset[int],
 ) -> None:
     """Write the signs of life of the pages into the `columns` of records, written by commits with `numbers`.
 
-    The columns are those of `Record`, in its order, by rising slots. Nothing is written for the slots in
-    `left_alone`. Raises errors of SQLite as they are, and `Damage` for a page that cannot be read.
+    The columns are those of `Record`, in its order, by rising slots. `rows` are the pages of these slots, by
+    rising numbers: each with its number, that of its commit, and its row. Nothing is written for the slots in
+    `left_alone`. Raises `Damage` for a page that cannot be read.
     """
-    slots = columns[0]
-    rows = connection.execute(SELECT_PAGES, (slots[0] // PAGE_SLOTS, slots[-1] // PAGE_SLOTS)).fetchall()
     pages = {page: (number, page_in(page, row)) for page, number, row in rows}
     if pages:
+        slots = columns[0]
         whole = None if left_alone else _whole(slots, numbers, pages)
         seen = whole or _one_by_one(columns, numbers, pages, left_alone)
         for place, column in zip(_SEEN_PLACES, seen, strict=True):
@@ -111,17 +108,17 @@ def _one_by_one(
     return seen
 
 
-def spared(connection: sqlite3.Connection, run: PageRun, left_alone: frozenset[int]) -> PageRun:
+def spared(run: PageRun, left_alone: frozenset[int], stored_of: Callable[[int], bytes | None]) -> PageRun:
     """Return `run` with the stored signs of life of the records in the slots of `left_alone`.
 
-    The last page gets longer if such a slot lies behind its end. Raises errors of SQLite as they are, and
-    `Damage`.
+    `stored_of` returns the row of the page of a slot, if it holds for the record there. The last page gets
+    longer if such a slot lies behind its end. Raises `Damage`, and what `stored_of` raises.
     """
     at, attended, gap = (array(column.typecode, column) for column in run[1:])
     for slot in sorted(left_alone.intersection(range(run.first_slot, run.numbers.stop * PAGE_SLOTS))):
         number, within = divmod(slot, PAGE_SLOTS)
-        row = connection.execute(SELECT_PAGE_OF, (slot, number)).fetchone()
-        stored = None if row is None else page_in(number, row[0])
+        row = stored_of(slot)
+        stored = None if row is None else page_in(number, row)
         has_it = stored is not None and within < len(stored.slots)
         times = [column[within] for column in stored[1:]] if stored and has_it else _NO_TIMES
         place = slot - run.first_slot

@@ -1,0 +1,159 @@
+"""From the setting `database` to a connection to the primary.
+
+A URL may name several servers. They are tried in its order, each with its own time-out, and only a primary is
+taken: in an instance that still reaches a former primary, nothing would tell it that there is a new one.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+import asyncpg
+
+from ..store import PassingError, StoreError
+from .faults import fault
+
+SCHEMES: Final = ("postgresql", "postgres")
+# A server has so long to answer until the next one is tried.
+HOST_TIMEOUT_S: Final = 2.0
+# A statement that takes longer is ended by the database; behind a pooler the client alone ends it.
+STATEMENT_TIMEOUT_S: Final = 5.0
+PARAMETERS: Final = ("sslmode", "sslrootcert", "sslcert", "sslkey")
+PASSWORD_BYTES_MAX: Final = 1_024
+
+WHICH_SERVER: Final = "SELECT pg_is_in_recovery(), system_identifier FROM pg_control_system()"
+
+
+class Address(NamedTuple):
+    """Where a database is: the parts of its URL. `hosts` have their ports, as they were written."""
+
+    user: str
+    hosts: tuple[str, ...]
+    database: str
+    query: str
+
+    @property
+    def location(self) -> str:
+        """The URL, which has no secret in it."""
+        return f"postgresql://{self.user}{','.join(self.hosts)}/{self.database}"
+
+    def at(self, host: str) -> str:
+        """Return the URL for one host."""
+        return f"postgresql://{self.user}{host}/{self.database}{self.query and '?' + self.query}"
+
+
+def parse(url: str) -> Address:
+    """Return the parts of a URL such as ``postgresql://user@host1:5432,host2/name``.
+
+    Raises `StoreError` where it cannot be used; no error shows a password.
+    """
+    shown = redacted(url)
+    parts = urlsplit(url)
+    user, at, hosts = parts.netloc.rpartition("@")
+    if ":" in user:
+        raise StoreError(
+            f"{shown} has a password in it, which logs and lists of processes would show; "
+            "put it into a file, and name that in OPENRED_DATABASE_PASSWORD_FILE"
+        )
+    named = [name for name, _ in parse_qsl(parts.query, keep_blank_values=True)]
+    unknown = next((name for name in named if name not in PARAMETERS), None)
+    if unknown is not None:
+        raise StoreError(f"{shown} has the parameter {unknown!r}, allowed are {', '.join(PARAMETERS)}")
+    database = parts.path.removeprefix("/")
+    if not all(hosts.split(",")) or not database or "/" in database or parts.fragment:
+        raise StoreError(
+            f"{shown} names no database; give postgresql://user@host:5432/name, "
+            "with several hosts separated by commas"
+        )
+    return Address(user + at, tuple(hosts.split(",")), database, parts.query)
+
+
+def redacted(url: str) -> str:
+    """Return the URL of a database without a password that it has, for people. Other text stays as it is."""
+    scheme, separator, rest = url.partition("://")
+    place, slash, path = rest.partition("/")
+    userinfo, at, hosts = place.rpartition("@")
+    user, colon, _ = userinfo.partition(":")
+    return f"{scheme}{separator}{user}{colon and ':***'}{at}{hosts}{slash}{path}" if separator else url
+
+
+class Server:
+    """The database of a URL, to which `connect` leads.
+
+    `password_file` is read at each connection, so that a password can be changed while the server runs.
+    `is_pooled`: a pooler may serve each transaction by another session.
+    """
+
+    def __init__(self, address: Address, password_file: Path | None, *, is_pooled: bool) -> None:
+        self.address = address
+        self._password_file = password_file
+        self._is_pooled = is_pooled
+        # What tells a database system from others; a standby that was promoted has that of its primary.
+        self._system: int | None = None
+
+    async def connect(self) -> asyncpg.Connection[Any]:
+        """Return a connection to the primary.
+
+        Raises `StoreError` where no host of the URL is one, a `PassingError` where that may pass.
+        """
+        password = self._password()
+        faults: list[StoreError] = []
+        for host in self.address.hosts:
+            try:
+                return await self._connect(host, password)
+            except Exception as error:  # noqa: BLE001 (one host of several)
+                faults.append(fault(f"use {unquote(host)}", error))
+        kind = PassingError if any(isinstance(each, PassingError) for each in faults) else StoreError
+        raise kind(f"{self.address.location}: {'; '.join(map(str, faults))}")
+
+    async def _connect(self, host: str, password: str | None) -> asyncpg.Connection[Any]:
+        session = {
+            "application_name": "openred-central",
+            "default_transaction_isolation": "read committed",
+            "statement_timeout": f"{STATEMENT_TIMEOUT_S:g}s",
+        }
+        connection = await asyncpg.connect(
+            self.address.at(host),
+            password=password,
+            timeout=HOST_TIMEOUT_S,
+            # A pooler takes neither settings of a session nor statements that are prepared for one.
+            server_settings=None if self._is_pooled else session,
+            statement_cache_size=0 if self._is_pooled else 100,
+        )
+        try:
+            row = await connection.fetchrow(WHICH_SERVER, timeout=HOST_TIMEOUT_S)
+            assert row is not None
+            if row[0]:
+                raise PassingError(f"{unquote(host)} is a standby")
+            if self._system not in (None, row[1]):
+                raise StoreError(
+                    f"{unquote(host)} is another database system ({row[1]}) than before ({self._system}); "
+                    "restart this server to go on with it"
+                )
+            self._system = row[1]
+        except BaseException:
+            connection.terminate()
+            raise
+        return connection
+
+    def _password(self) -> str | None:
+        if self._password_file is None:
+            return None
+        try:
+            content = self._password_file.read_bytes()[: PASSWORD_BYTES_MAX + 1]
+            password = content.decode().rstrip("\r\n")
+        except OSError as error:
+            raise StoreError(
+                f"cannot read {self._password_file}, which OPENRED_DATABASE_PASSWORD_FILE names: "
+                f"{error.strerror}"
+            ) from error
+        except UnicodeDecodeError:
+            raise StoreError(f"{self._password_file} is no text; a password is one line of UTF-8") from None
+        if not password or len(content) > PASSWORD_BYTES_MAX or "\n" in password:
+            raise StoreError(
+                f"{self._password_file} has {len(content)} bytes of which no password can be made; "
+                f"it is one line of at most {PASSWORD_BYTES_MAX} bytes"
+            )
+        return password

@@ -1,0 +1,133 @@
+"""What a database held at one moment: all that `Store` loads, in one read-only transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine, Iterator, Sequence
+from contextlib import suppress
+from itertools import repeat
+from typing import Any, Final, TypeVar, get_type_hints
+
+import asyncpg
+
+from ...directory.state.changes import Vitals
+from ...directory.state.columns import RecordColumns
+from ...directory.state.node import Record, Tombstone
+from ..seen import lay_over, pages_of
+from ..store import Damage, DamageError
+from .connecting import Server
+from .faults import fault
+from .thread import LoopThread
+
+Value = TypeVar("Value")
+
+# Kept values that are read at once.
+KEPT_ROWS: Final = 64
+CLOSE_TIMEOUT_S: Final = 1.0
+
+SELECT_VITALS: Final = f"SELECT seq, {', '.join(Vitals._fields)} FROM openred.cluster"
+SELECT_RECORDS: Final = f"SELECT {', '.join(Record._fields)}, commit_number FROM openred.node ORDER BY slot"
+SELECT_PAGES: Final = (
+    "SELECT page, commit_number, signs FROM openred.seen WHERE page BETWEEN $1 AND $2 ORDER BY page"
+)
+SELECT_TOMBSTONES: Final = (
+    f"SELECT {', '.join(Tombstone._fields)} FROM openred.tombstone ORDER BY died_s, id_hash"
+)
+SELECT_KEPT: Final = "SELECT name, value FROM openred.kept ORDER BY name"
+SELECT_REVOCATIONS: Final = "SELECT token_id, expires_at FROM openred.revocation ORDER BY token_id"
+# Places of what is text in the database: in a record, and of that what a `Record` has as text.
+_TEXTS: Final = [place for place, kind in enumerate(get_type_hints(Record).values()) if kind in (str, bytes)]
+_PROFILE: Final = Record._fields.index("profile")
+
+
+class Reading:
+    """A connection of its own with a transaction, which `close` ends."""
+
+    def __init__(self, server: Server, thread: LoopThread, left_alone: frozenset[int]) -> None:
+        self._server = server
+        self._thread = thread
+        self._left_alone = left_alone
+        self._connection = thread.run(self._begin())
+
+    async def _begin(self) -> asyncpg.Connection[Any]:
+        connection = await self._server.connect()
+        try:
+            await connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        except Exception as error:
+            connection.terminate()
+            raise fault(f"read {self._server.address.location}", error) from error
+        return connection
+
+    def __enter__(self) -> Reading:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the transaction and the connection. Raises nothing."""
+        self._thread.run(self._end())
+
+    async def _end(self) -> None:
+        with suppress(Exception):
+            await self._connection.close(timeout=CLOSE_TIMEOUT_S)
+
+    def load_vitals(self) -> Vitals | None:
+        """Load as `Store.load_vitals` does, and so for the other loads."""
+        ((seq, *vitals),) = self.rows(SELECT_VITALS)
+        return Vitals(*vitals) if seq else None
+
+    def load_records(self, rows_max: int) -> Iterator[list[Record]]:
+        for columns in self._load(rows_max):
+            columns[_PROFILE] = list(map(str.encode, columns[_PROFILE]))
+            # The columns stand in the order of the fields; `Record._make` would take much longer.
+            yield list(map(tuple.__new__, repeat(Record), zip(*columns, strict=True)))
+
+    def load_columns(self, rows_max: int) -> Iterator[RecordColumns]:
+        for columns in self._load(rows_max):
+            for place in _TEXTS:
+                columns[place] = list(map(str.encode, columns[place]))
+            yield RecordColumns._make(columns)
+
+    def _load(self, rows_max: int) -> Iterator[list[Sequence[Any]]]:
+        """Yield records by columns, with what was heard since they were written."""
+        for rows in self._parts(SELECT_RECORDS, rows_max):
+            columns: list[Sequence[Any]] = list(zip(*rows, strict=True))
+            numbers = columns.pop()
+            pages = self.rows(SELECT_PAGES, *pages_of(columns[0]))
+            try:
+                lay_over(columns, numbers, map(tuple, pages), self._left_alone)
+            except Damage as error:
+                raise DamageError(
+                    f"cannot read {self._server.address.location}: {error}; restore a backup"
+                ) from error
+            yield columns
+
+    def load_tombstones(self, rows_max: int) -> Iterator[list[Tombstone]]:
+        for rows in self._parts(SELECT_TOMBSTONES, rows_max):
+            yield list(map(Tombstone._make, rows))
+
+    def load_kept(self) -> Iterator[tuple[str, bytes]]:
+        for rows in self._parts(SELECT_KEPT, KEPT_ROWS):
+            yield from map(tuple, rows)
+
+    def load_revocations(self) -> list[tuple[bytes, float]]:
+        return [(token_id.encode(), expires_at) for token_id, expires_at in self.rows(SELECT_REVOCATIONS)]
+
+    def rows(self, statement: str, *values: Any) -> list[asyncpg.Record]:
+        """Return all rows that `statement` finds. Raises `StoreError`."""
+        return self._run(self._connection.fetch(statement, *values))
+
+    def _parts(self, statement: str, rows_max: int) -> Iterator[list[asyncpg.Record]]:
+        """Yield the rows that `statement` finds, at most `rows_max` at once."""
+        cursor = self._run(self._open(statement))
+        while rows := self._run(cursor.fetch(rows_max)):
+            yield rows
+
+    async def _open(self, statement: str) -> asyncpg.cursor.Cursor[asyncpg.Record]:
+        return await self._connection.cursor(statement)
+
+    def _run(self, work: Coroutine[Any, Any, Value]) -> Value:
+        try:
+            return self._thread.run(work)
+        except Exception as error:
+            raise fault(f"read {self._server.address.location}", error) from error

@@ -1,0 +1,289 @@
+"""The writes of the run that leads: one after the other, each behind the fence. For one loop.
+
+A statement passes the fence only where the row of the cluster still names the term and the run, and the
+number and the tag of the last write. So nothing is written once another run has led, nor into a database that
+went back. Each write draws a new tag; a renewal keeps it.
+
+If an answer is lost, nothing else is sent until the outcome is known: the row tells by its tag. A renewal
+with a new tag settles it: what might still be on its way is refused from then on, and all before is durable.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NamedTuple
+
+import orjson
+
+from ..store import PassingError, StoreError
+from .faults import Interrupted
+from .history import History
+from .leasing import Fenced, LeaseRow, RolledBack
+from .link import Link
+
+log = logging.getLogger("openred.storage")
+
+# Longer than the database lets a statement run.
+WRITE_TIMEOUT_S: Final = 6.0
+# A renewal touches one row, and a lease is short.
+RENEW_TIMEOUT_S: Final = 1.0
+# The pause before the row is looked at again.
+LOOK_AGAIN_S: Final = 0.25
+
+SELECT_ROW: Final = f"SELECT {', '.join(LeaseRow._fields)} FROM openred.cluster"
+_FENCE: Final = "$1, $2, $3, $4, $5"
+
+
+class Position(NamedTuple):
+    """Where the row of the cluster stands: the number of the last commit, and the tag of the last write."""
+
+    seq: int
+    tag: int
+
+
+class Timing(NamedTuple):
+    """How a lease is renewed: each `renew_s`, as long as the main loop was seen within `shown_s`."""
+
+    renew_s: float = 0.4
+    shown_s: float = 2.0
+
+
+async def look(link: Link) -> LeaseRow:
+    """Return the row of the cluster. Raises `StoreError`."""
+    row = await link.read(SELECT_ROW, (), RENEW_TIMEOUT_S)
+    if row is None:
+        raise StoreError(f"{link.server.address.location} has lost its row `cluster`: restore a backup")
+    *values, leader = row
+    return LeaseRow._make([*values, orjson.loads(leader)])
+
+
+class Writer:
+    """The fenced writes of a run, over one connection.
+
+    `seq` is the number of the last own commit; `confirmed_s` is when the last fenced statement that succeeded
+    was sent, `shown_s` when the main loop was last seen, both in elapsed time.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        run: str,
+        timing: Timing,
+        *,
+        new_tag: Callable[[], int],
+        elapsed_s: Callable[[], float],
+        wall_s: Callable[[], float],
+    ) -> None:
+        self._link = link
+        self._run = run
+        self._timing = timing
+        self._new_tag = new_tag
+        self._elapsed_s = elapsed_s
+        self._wall_s = wall_s
+        self._turn = asyncio.Lock()
+        self._keeping: asyncio.Task[None] | None = None
+        self._history = History()
+        # The term that this run leads, and what ended that; None for neither.
+        self._term: int | None = None
+        self._ended: StoreError | None = None
+        self._leader: Mapping[str, Any] = {}
+        self._at = Position(0, 0)
+        self.seq = 0
+        self.confirmed_s = self.shown_s = -math.inf
+
+    async def take(self, seen: LeaseRow, term_least: int, leader: Mapping[str, Any], at: float) -> bool:
+        """Take the lease if the row is as it was `seen`; return whether it is taken. Raises `StoreError`."""
+        async with self._turn:
+            if not await self._take(seen, term_least, leader, at):
+                return False
+            self._history = History()
+            self._ended = None
+            self.seq = self._at.seq
+            self._remember()
+            if self._keeping is None or self._keeping.done():
+                self._keeping = asyncio.get_running_loop().create_task(self._keep())
+            return True
+
+    async def _take(self, seen: LeaseRow, term_least: int, leader: Mapping[str, Any], at: float) -> bool:
+        term, sent_s = max(seen.term, term_least) + 1, self._elapsed_s()
+        row = await self._link.write(
+            # Both numbers in one value.
+            "SELECT ARRAY[seq, tag] FROM openred.take_lease_1($1, $2, $3, $4, $5, $6, $7)",
+            (seen.lineage, seen.term, seen.renewals, term, self._run, orjson.dumps(leader).decode(), at),
+            RENEW_TIMEOUT_S,
+        )
+        if row is None:
+            return False
+        self._at, self._term, self._leader = Position(*row), term, leader
+        self.confirmed_s = sent_s
+        return True
+
+    async def commit(self, values: tuple[Any, ...]) -> int:
+        """Commit the values of a batch, in the order of `commit_1`, and return the number of the commit."""
+        places = ", ".join(f"${place}" for place in range(6, 8 + len(values)))
+        await self._write(f"commit_1({_FENCE}, {places})", values, is_commit=True)
+        return self.seq
+
+    async def write(self, function: str, *values: Any) -> None:
+        """Call another fenced function that writes."""
+        places = ", ".join(f"${place}" for place in range(6, 7 + len(values)))
+        await self._write(f"{function}({_FENCE}, {places})", values, is_commit=False)
+
+    async def _write(self, call: str, values: tuple[Any, ...], *, is_commit: bool) -> None:
+        """Write, with as many attempts as it takes until the outcome is known.
+
+        Raises `Fenced` or `RolledBack` where the row refuses it, another `StoreError` where it was not
+        written.
+        """
+        async with self._turn:
+            self._require_term()
+            following = Position(self.seq + is_commit, self._new_tag())
+            number = (following.seq,) if is_commit else ()
+            while True:
+                try:
+                    passed = await self._send(call, (*number, following.tag, self._wall_s(), *values))
+                except Interrupted as error:
+                    log.warning("the outcome of a write is unknown: %s", error)
+                    if await self._settle(following):
+                        break
+                    continue
+                if passed:
+                    self._at = following
+                    self._remember()
+                    break
+                raise self._ending(await look(self._link))
+            self.seq = following.seq
+
+    async def renew(self) -> None:
+        """Renew the lease. Raises `Fenced` or `RolledBack` where the row refuses it, else `StoreError`."""
+        async with self._turn:
+            self._require_term()
+            if not await self._renew(self._at.tag, self._at):
+                raise self._ending(await look(self._link))
+
+    async def _renew(self, tag: int, at: Position) -> bool:
+        return await self._send(f"renew_1({_FENCE}, $6)", (tag, self._wall_s()), RENEW_TIMEOUT_S, at)
+
+    async def goodbye(self) -> None:
+        """Give the lease back. Raises as `renew` does; from then on nothing is written in any case."""
+        async with self._turn:
+            self._require_term()
+            try:
+                passed = await self._send(f"goodbye_1({_FENCE}, $6)", (self._at.tag, self._wall_s()))
+                if not passed:
+                    raise self._ending(await look(self._link))
+            finally:
+                self._term = None
+
+    async def go_on_after_rollback(self) -> None:
+        """Go on from the row as it is, with commits above all numbers known. Raises `StoreError`."""
+        async with self._turn:
+            if self._term is None or not isinstance(self._ended, RolledBack):
+                raise StoreError("nothing was rolled back under a term of this run")
+            row = await look(self._link)
+            found = self._judge(row)
+            if isinstance(found, Fenced):
+                self._ended = found
+                raise found
+            if row.term == self._term:
+                self._at = Position(row.seq, row.tag)
+            elif not await self._take(row, self._term, self._leader, self._wall_s()):
+                raise PassingError("another run was quicker to take the lease after the database went back")
+            self.seq = max(self.seq, row.seq)
+            self._ended = None
+            self._remember()
+
+    async def close(self, timeout_s: float) -> None:
+        """Write nothing any more, and end the connection. Raises nothing."""
+        self._ended = StoreError(f"{self._link.server.address.location} is closed")
+        if self._keeping is not None:
+            self._keeping.cancel()
+        await self._link.close(timeout_s)
+
+    async def _keep(self) -> None:
+        """Renew the lease as long as this run leads and its main loop is seen."""
+        while self._term is not None and self._ended is None:
+            await asyncio.sleep(self._timing.renew_s)
+            now_s = self._elapsed_s()
+            # A commit was a renewal as well.
+            due = now_s - self.confirmed_s >= self._timing.renew_s
+            if due and now_s - self.shown_s <= self._timing.shown_s:
+                try:
+                    await self.renew()
+                except StoreError as error:
+                    log.debug("the lease was not renewed: %s", error)
+
+    async def _send(
+        self,
+        call: str,
+        values: tuple[Any, ...],
+        timeout_s: float = WRITE_TIMEOUT_S,
+        at: Position | None = None,
+    ) -> bool:
+        """Send a fenced statement; return whether it passed the fence."""
+        # Connected first: what was not sent is not in doubt.
+        await self._link.connected()
+        sent_s = self._elapsed_s()
+        statement = f"SELECT openred.{call}"
+        passed: bool = await self._link.write(
+            statement, (self._term, self._run, *(at or self._at), *values), timeout_s
+        )
+        if passed:
+            self.confirmed_s = sent_s
+        return passed
+
+    async def _settle(self, following: Position) -> bool:
+        """Return whether a write to `following` whose answer was lost is there, durably; know it for good.
+
+        It takes as long as it takes: until then nothing else may be sent. Raises `Fenced`, `RolledBack`, and
+        `StoreError` once the store is closed.
+        """
+        written = {self._at: False, following: True}
+        while True:
+            if self._ended is not None:
+                raise self._ended.with_traceback(None)
+            try:
+                row = await look(self._link)
+                found = Position(row.seq, row.tag)
+                if not self._is_mine(row) or found not in written:
+                    raise self._ending(row)
+                fresh = Position(found.seq, self._new_tag())
+                # The answer to this may be lost as well.
+                written[fresh] = written[found]
+                if await self._renew(fresh.tag, found):
+                    self._at = fresh
+                    self._remember()
+                    return written[fresh]
+            except (Fenced, RolledBack):
+                raise
+            except StoreError as error:
+                log.debug("the outcome of a write is still unknown: %s", error)
+                await asyncio.sleep(LOOK_AGAIN_S)
+
+    def _remember(self) -> None:
+        self._history.add(*self._at, self._elapsed_s())
+
+    def _require_term(self) -> None:
+        if self._ended is not None:
+            raise self._ended.with_traceback(None)
+        if self._term is None:
+            raise Fenced("this run does not lead: it must not write")
+
+    def _is_mine(self, row: LeaseRow) -> bool:
+        return (row.term, row.holder) == (self._term, self._run)
+
+    def _ending(self, row: LeaseRow) -> StoreError:
+        """Return why the row refused a write; from now on every write is refused so."""
+        self._ended = self._judge(row)
+        return self._ended
+
+    def _judge(self, row: LeaseRow) -> StoreError:
+        """Return what the row says about a run whose write it refused, or would refuse."""
+        assert self._term is not None
+        if row.term > self._term or (row.term == self._term and row.holder != self._run):
+            holder = row.leader.get("name", row.holder) or "nobody"
+            return Fenced(f"{holder} leads in term {row.term}, this run led in term {self._term}")
+        return RolledBack(row.seq, self._history.ago_s(row.seq, row.tag, self._elapsed_s()))

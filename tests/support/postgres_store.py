@@ -1,0 +1,61 @@
+"""Stores on real PostgreSQL servers, for tests of the folders that use them."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from openred_central.storage.postgres.store import PostgresStore
+
+
+class PlainSealer:
+    """Secrets that are only marked, so that a test sees what was sealed for what."""
+
+    def seal(self, name: str, value: bytes) -> bytes:
+        return b"sealed " + name.encode() + b" " + value
+
+    def unseal(self, name: str, sealed: bytes) -> bytes:
+        begin = b"sealed " + name.encode() + b" "
+        if not sealed.startswith(begin):
+            raise ValueError("it was sealed for something else")
+        return sealed.removeprefix(begin)
+
+
+class LeadingStore(PostgresStore):
+    """A store on the database at `url` that takes the lease when it is opened.
+
+    `options` are those of `PostgresStore`.
+    """
+
+    def __init__(self, url: str, run: str = "run-1", **options: Any) -> None:
+        defaults: dict[str, Any] = {
+            "password_file": None,
+            "is_pooled": False,
+            "sealer": PlainSealer(),
+            "new_tag": lambda: random.getrandbits(63),
+            "elapsed_s": time.monotonic,
+            "wall_s": time.time,
+        }
+        super().__init__(url, run=run, **{**defaults, **options})
+
+    def open(self, *, check_beside: bool = False) -> None:
+        super().open(check_beside=check_beside)
+        self.lead()
+
+    def lead(self) -> None:
+        """Take the lease, whoever has it."""
+        assert self.take_lease(self.watch(), 0, {"name": self.run}, time.time())
+
+
+@contextmanager
+def leading(url: str, run: str = "run-1", **options: Any) -> Iterator[LeadingStore]:
+    """Yield a store on `url` that leads."""
+    store = LeadingStore(url, run, **options)
+    try:
+        store.open()
+        yield store
+    finally:
+        store.close()
