@@ -7,6 +7,7 @@ import argparse
 from ..exit_codes import ExitCode
 from ..settings.config import SETTINGS
 from ..settings.texts import settings_markdown
+from ..storage.postgres.address import redacted
 from .command import Command, argument, configuration_of
 from .console import Console
 
@@ -20,6 +21,8 @@ def run(options: argparse.Namespace, console: Console) -> int:
     width = max(map(len, SETTINGS))
     for name, setting in SETTINGS.items():
         value = setting.kind.show(getattr(configuration, name)) or "nothing"
+        if name == "database":
+            value = redacted(value)
         console.say(f"{name:{width}}  {value:20}  {_origin(configuration.given_as.get(name, ''))}")
     return ExitCode.DONE
 

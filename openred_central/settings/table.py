@@ -114,6 +114,12 @@ class Settings:
         "Path of the database; `memory:` stores nothing; `postgresql://user@host/name`: shared by instances.",
         word="memory:",
     )
+    database_password_file: str = path(
+        "", "File with the password for a database on a server; it is read at each connection."
+    )
+    database_pooled: bool = switch(
+        False, "A pooler before the database may serve each transaction by another session."
+    )
     instance: str = text(
         "",
         "1 to 64 of a-z 0-9 _ . -",

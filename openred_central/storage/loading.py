@@ -6,9 +6,9 @@ import logging
 import math
 import os
 import struct
-from collections.abc import Callable
 from enum import Enum, auto
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..clock import AttendedTime, Clock
 from ..collector import paused
@@ -18,8 +18,12 @@ from ..directory.soundness import COUNTER_MAX, TIME_S_MAX
 from ..directory.state.changes import Vitals
 from ..errors import InternalBug
 from ..security.tokens.revocations import find_fault, is_token_id
+from .postgres.access import Access
 from .sqlite.sqlite import SqliteStore
 from .store import DamageError, MemoryStore, Store, StoreError
+
+if TYPE_CHECKING:
+    from .postgres.store import PostgresStore
 
 log = logging.getLogger("openred.storage")
 
@@ -60,28 +64,41 @@ def database_path(database: str) -> Path | None:
     return Path(os.path.realpath(database)) if kind_of(database) is Kind.FILE else None
 
 
-def open_store(
-    database: str, *, check_beside: bool = False, on_server: Callable[[str], Store] | None = None
-) -> Store:
-    """Return the opened store that `database` names: ``memory:``, a server, or the path of a file.
+def open_store(database: str, *, check_beside: bool = False) -> Store:
+    """Return the opened store that `database` names: ``memory:``, or the path of a file.
 
-    `check_beside` as in `Store.open`. `on_server` makes the store on a PostgreSQL server of its URL. Raises
-    `StoreError` where the text names no store, or where the store cannot be opened.
+    `check_beside` as in `Store.open`. For a server see `open_shared`. Raises `StoreError` where the text
+    names no store, or where the store cannot be opened.
     """
     store: Store
     kind = kind_of(database)
     if kind is Kind.MEMORY:
         store = MemoryStore()
-    elif kind is Kind.SERVER and on_server is not None:
-        store = on_server(database)
     elif kind is not Kind.FILE:
         raise StoreError(
-            f"{database!r} names no database here; give the path of a file such as data/openred.db, "
+            f"{database!r} names no database; give the path of a file such as data/openred.db, "
             f"or {MEMORY!r} to keep nothing"
         )
     else:
         store = SqliteStore(Path(database))
     store.open(check_beside=check_beside)
+    return store
+
+
+def open_shared(database: str, access: Access) -> PostgresStore:
+    """Return the opened store on the PostgreSQL server at the URL `database`. Raises `StoreError`.
+
+    It reads at once, and writes with the lease alone.
+    """
+    try:
+        # The client of PostgreSQL is an extra.
+        from .postgres.store import PostgresStore  # noqa: PLC0415
+    except ImportError as error:
+        raise StoreError(
+            f"{error.name} is missing, by which PostgreSQL is reached; install openred-central[postgres]"
+        ) from error
+    store = PostgresStore(database, access)
+    store.open()
     return store
 
 

@@ -21,6 +21,7 @@ from openred_central.directory.state.pages import PAGE_SLOTS
 from openred_central.storage.sqlite.sqlite import SqliteStore
 from openred_central.storage.store import MemoryStore, RowsRefused, Store
 from tests.support.building import DictStore
+from tests.support.postgres_store import LeadingStore
 from tests.support.records import VITALS, batch, pages_of, record, records_of, tombstone, tombstones_of
 
 from .model import Model, held, random_batch
@@ -83,9 +84,6 @@ def in_sqlite(request: pytest.FixtureRequest) -> Callable[[], Store]:
 
 
 def in_postgres(request: pytest.FixtureRequest) -> Callable[[], Store]:
-    pytest.importorskip("asyncpg")
-    from tests.support.postgres_store import LeadingStore  # noqa: PLC0415
-
     url: str = request.getfixturevalue("database_url")
     return lambda: LeadingStore(url)
 

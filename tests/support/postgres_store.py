@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from openred_central.storage.postgres.access import Access
 from openred_central.storage.postgres.store import PostgresStore
 
 
@@ -24,22 +25,20 @@ class PlainSealer:
         return sealed.removeprefix(begin)
 
 
+def access(run: str = "run-1", **options: Any) -> Access:
+    """Return how a process named `run` uses a database."""
+    defaults = Access(run, PlainSealer(), lambda: random.getrandbits(63), time.monotonic, time.time)
+    return defaults._replace(**options)
+
+
 class LeadingStore(PostgresStore):
     """A store on the database at `url` that takes the lease when it is opened.
 
-    `options` are those of `PostgresStore`.
+    `options` are those of `Access`.
     """
 
     def __init__(self, url: str, run: str = "run-1", **options: Any) -> None:
-        defaults: dict[str, Any] = {
-            "password_file": None,
-            "is_pooled": False,
-            "sealer": PlainSealer(),
-            "new_tag": lambda: random.getrandbits(63),
-            "elapsed_s": time.monotonic,
-            "wall_s": time.time,
-        }
-        super().__init__(url, run=run, **{**defaults, **options})
+        super().__init__(url, access(run, **options))
 
     def open(self, *, check_beside: bool = False) -> None:
         super().open(check_beside=check_beside)

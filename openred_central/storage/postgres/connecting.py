@@ -7,76 +7,22 @@ taken: in an instance that still reaches a former primary, nothing would tell it
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Final, NamedTuple
-from urllib.parse import parse_qsl, unquote, urlsplit
+from typing import Any, Final
+from urllib.parse import unquote
 
 import asyncpg
 
 from ..store import PassingError, StoreError
+from .address import Address
 from .faults import fault
 
-SCHEMES: Final = ("postgresql", "postgres")
 # A server has so long to answer until the next one is tried.
 HOST_TIMEOUT_S: Final = 2.0
 # A statement that takes longer is ended by the database; behind a pooler the client alone ends it.
 STATEMENT_TIMEOUT_S: Final = 5.0
-PARAMETERS: Final = ("sslmode", "sslrootcert", "sslcert", "sslkey")
 PASSWORD_BYTES_MAX: Final = 1_024
 
 WHICH_SERVER: Final = "SELECT pg_is_in_recovery(), system_identifier FROM pg_control_system()"
-
-
-class Address(NamedTuple):
-    """Where a database is: the parts of its URL. `hosts` have their ports, as they were written."""
-
-    user: str
-    hosts: tuple[str, ...]
-    database: str
-    query: str
-
-    @property
-    def location(self) -> str:
-        """The URL, which has no secret in it."""
-        return f"postgresql://{self.user}{','.join(self.hosts)}/{self.database}"
-
-    def at(self, host: str) -> str:
-        """Return the URL for one host."""
-        return f"postgresql://{self.user}{host}/{self.database}{self.query and '?' + self.query}"
-
-
-def parse(url: str) -> Address:
-    """Return the parts of a URL such as ``postgresql://user@host1:5432,host2/name``.
-
-    Raises `StoreError` where it cannot be used; no error shows a password.
-    """
-    shown = redacted(url)
-    parts = urlsplit(url)
-    user, at, hosts = parts.netloc.rpartition("@")
-    if ":" in user:
-        raise StoreError(
-            f"{shown} has a password in it, which logs and lists of processes would show; "
-            "put it into a file, and name that in OPENRED_DATABASE_PASSWORD_FILE"
-        )
-    named = [name for name, _ in parse_qsl(parts.query, keep_blank_values=True)]
-    unknown = next((name for name in named if name not in PARAMETERS), None)
-    if unknown is not None:
-        raise StoreError(f"{shown} has the parameter {unknown!r}, allowed are {', '.join(PARAMETERS)}")
-    database = parts.path.removeprefix("/")
-    if not all(hosts.split(",")) or not database or "/" in database or parts.fragment:
-        raise StoreError(
-            f"{shown} names no database; give postgresql://user@host:5432/name, "
-            "with several hosts separated by commas"
-        )
-    return Address(user + at, tuple(hosts.split(",")), database, parts.query)
-
-
-def redacted(url: str) -> str:
-    """Return the URL of a database without a password that it has, for people. Other text stays as it is."""
-    scheme, separator, rest = url.partition("://")
-    place, slash, path = rest.partition("/")
-    userinfo, at, hosts = place.rpartition("@")
-    user, colon, _ = userinfo.partition(":")
-    return f"{scheme}{separator}{user}{colon and ':***'}{at}{hosts}{slash}{path}" if separator else url
 
 
 class Server:
@@ -90,7 +36,7 @@ class Server:
         self.address = address
         self._password_file = password_file
         self._is_pooled = is_pooled
-        # What tells a database system from others; a standby that was promoted has that of its primary.
+        # The identifier of the database system; a standby that was promoted has that of its primary.
         self._system: int | None = None
 
     async def connect(self) -> asyncpg.Connection[Any]:

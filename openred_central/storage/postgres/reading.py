@@ -1,4 +1,4 @@
-"""What a database held at one moment: all that `Store` loads, in one read-only transaction."""
+"""All that a database held at one moment, as `Store` loads it: in one read-only transaction."""
 
 from __future__ import annotations
 

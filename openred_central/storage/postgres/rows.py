@@ -21,7 +21,7 @@ from ..seen import rows_of
 def encode(batch: Batch) -> tuple[Any, ...]:
     """Return the values of a batch in the order of the parameters of `commit_1`, from the vitals on.
 
-    What the batch has not is None. Raises `RowsRefused` where a row is found that cannot be stored.
+    Parts that the batch has not are None. Raises `RowsRefused` where a row is found that cannot be stored.
     """
     try:
         records = _document(Record, batch.records, batch)

@@ -251,7 +251,7 @@ RETURNS double precision LANGUAGE sql IMMUTABLE STRICT SET search_path = pg_cata
     FROM (SELECT bit_or(get_byte(signs, place + n)::bigint << 8 * n) FROM generate_series(0, 7) n) AS b(bits)
 $$;
 
--- What analysts see: no address, no key, no secret. A page of signs of life holds for the records that were
+-- The view of analysts: no address, no key, no secret. A page of signs of life holds for the records that were
 -- not written after it.
 CREATE OR REPLACE VIEW openred.nodes AS
 SELECT

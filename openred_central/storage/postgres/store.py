@@ -5,10 +5,8 @@ Any thread may call it. All that is sent runs on one private loop in a thread of
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from pathlib import Path
-from typing import Any, Final, Protocol
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final
 
 from ...directory.state.changes import Batch, Vitals
 from ...directory.state.columns import RecordColumns
@@ -16,16 +14,16 @@ from ...directory.state.node import Record, Tombstone
 from ...directory.state.pages import PAGE_SLOTS
 from ..seen import spared
 from ..store import Damage, DamageError, StoreError
-from .connecting import Server, parse
+from .access import Access
+from .address import parse
+from .connecting import Server
 from .leasing import LeaseRow
 from .link import Link
 from .reading import Reading
 from .rows import encode
 from .schema import prepare
 from .thread import LoopThread
-from .writing import RENEW_TIMEOUT_S, Timing, Writer, look
-
-log = logging.getLogger("openred.storage")
+from .writing import RENEW_TIMEOUT_S, Writer, look
 
 CLOSE_TIMEOUT_S: Final = 2.0
 # A page, if it holds for the record in a slot.
@@ -36,47 +34,23 @@ JOIN openred.node AS n ON n.slot = $1 AND n.commit_number <= s.commit_number WHE
 SELECT_SECRET: Final = "SELECT value FROM openred.secret WHERE name = $1"
 
 
-class Sealer(Protocol):
-    """The encryption of secrets, by a secret that is not in the database."""
-
-    def seal(self, name: str, value: bytes) -> bytes:
-        """Return `value` sealed, so that only `unseal` with this name opens it."""
-
-    def unseal(self, name: str, sealed: bytes) -> bytes:
-        """Return the value. Raises `ValueError` where it was not sealed by this secret for this name."""
-
-
 class PostgresStore:
     """The `Store` in the PostgreSQL database at `url`.
 
-    `run` is a random name of this process, by which it holds the lease. It reads without the lease and writes
-    only with it: `take_lease` begins a term, and from then on the thread of the store renews the lease.
-    `new_tag` returns a random integer of 63 bits; `elapsed_s` and `wall_s` are those of a `Clock`.
+    It reads without the lease and writes only with it: `take_lease` begins a term, and from then on the
+    thread of the store renews the lease.
     """
 
     durable = True
     log_bytes = 0
     tidy_due = False
 
-    def __init__(
-        self,
-        url: str,
-        *,
-        password_file: Path | None,
-        is_pooled: bool,
-        sealer: Sealer,
-        run: str,
-        new_tag: Callable[[], int],
-        elapsed_s: Callable[[], float],
-        wall_s: Callable[[], float],
-        timing: Timing = Timing(),  # noqa: B008
-    ) -> None:
-        self.run = run
-        self._server = Server(parse(url), password_file, is_pooled=is_pooled)
-        self._sealer = sealer
+    def __init__(self, url: str, access: Access) -> None:
+        self.run = access.run
+        self._server = Server(parse(url), access.password_file, is_pooled=access.is_pooled)
+        self._sealer = access.sealer
         self._watching = Link(self._server)
-        self._writing = Link(self._server)
-        self._writer = Writer(self._writing, run, timing, new_tag=new_tag, elapsed_s=elapsed_s, wall_s=wall_s)
+        self._writer = Writer(Link(self._server), access)
         self._thread: LoopThread | None = None
         self._lineage: str | None = None
         self._left_alone: frozenset[int] = frozenset()

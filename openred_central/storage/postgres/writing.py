@@ -13,12 +13,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 import orjson
 
 from ..store import PassingError, StoreError
+from .access import Access
 from .faults import Interrupted
 from .history import History
 from .leasing import Fenced, LeaseRow, RolledBack
@@ -44,13 +45,6 @@ class Position(NamedTuple):
     tag: int
 
 
-class Timing(NamedTuple):
-    """How a lease is renewed: each `renew_s`, as long as the main loop was seen within `shown_s`."""
-
-    renew_s: float = 0.4
-    shown_s: float = 2.0
-
-
 async def look(link: Link) -> LeaseRow:
     """Return the row of the cluster. Raises `StoreError`."""
     row = await link.read(SELECT_ROW, (), RENEW_TIMEOUT_S)
@@ -67,22 +61,13 @@ class Writer:
     was sent, `shown_s` when the main loop was last seen, both in elapsed time.
     """
 
-    def __init__(
-        self,
-        link: Link,
-        run: str,
-        timing: Timing,
-        *,
-        new_tag: Callable[[], int],
-        elapsed_s: Callable[[], float],
-        wall_s: Callable[[], float],
-    ) -> None:
+    def __init__(self, link: Link, access: Access) -> None:
         self._link = link
-        self._run = run
-        self._timing = timing
-        self._new_tag = new_tag
-        self._elapsed_s = elapsed_s
-        self._wall_s = wall_s
+        self._run = access.run
+        self._timing = access.timing
+        self._new_tag = access.new_tag
+        self._elapsed_s = access.elapsed_s
+        self._wall_s = access.wall_s
         self._turn = asyncio.Lock()
         self._keeping: asyncio.Task[None] | None = None
         self._history = History()
