@@ -138,6 +138,11 @@ def _files(configuration: Configuration, entropy: Callable[[int], bytes]) -> Key
     """Return the folder of keys that the settings name."""
     written = configuration.key_folder
     folder = Path(written) if written else keys_folder(configuration.database)
+    if folder is None and configuration.is_shared:
+        raise ConfigError(
+            "instances keep their keys in the database they share; GET /security/keys of any of them lists "
+            "the keys. For keys in a folder, name it with --key-folder"
+        )
     if folder is None:
         raise ConfigError("a directory in memory keeps no keys; name their folder with --key-folder")
     secret_file = configuration.key_secret_file
@@ -193,7 +198,7 @@ def _operators(configuration: Configuration) -> tuple[str, dict[str, str]]:
         )
     secret_file = options.secret_file or secret_file_beside(configuration.database)
     if secret_file is None:
-        raise ConfigError("a directory in memory has no secret file; name it with --admin-secret-file")
+        raise ConfigError("there is no secret file beside this database; name it with --admin-secret-file")
     try:
         secret = secret_file.read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError) as error:

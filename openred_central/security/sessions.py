@@ -4,8 +4,8 @@ A session, ``or3s.<expires>.<signed>.<generation>.<mac>``, lets a node with a ke
 after it has signed. It states when it ends, when the node last signed, and the node's generation, all in
 decimal; the MAC is 128 bits of keyed BLAKE2b over these, the node's id and its key id. It lives five minutes
 and heartbeats renew it for at most an hour after a real signature. A session proves that the node lives and
-may ask for tokens; a change of the record needs a signature. Its times are of a clock that only this process
-reads, and that no jump of the wall clock moves.
+may ask for tokens; a change of the record needs a signature. Its times are of a clock that no jump of the
+wall clock moves; those of instances differ as little as their wall clocks did when they started.
 
 A claim is the one-time secret by which a node without a usable key proves later changes to be its own. It is
 a MAC over the node's id and the time of its registration: nothing needs to be stored but one key, and a new
@@ -24,6 +24,8 @@ from ..encoding import base64url, pre_authentication_encoding
 from .refusals import ProofError
 
 SESSION_SCHEME = "OpenRed"
+# The name under which a store that instances share keeps the key of all sessions.
+SESSION_KEY = "session_key"
 SESSION_KEY_BYTES = 32
 LIFE_S = 300
 # From the last real signature.
@@ -63,7 +65,7 @@ class Session(NamedTuple):
 
 
 class Sessions:
-    """The sessions made and checked with `key`, `SESSION_KEY_BYTES` random bytes kept in memory only."""
+    """The sessions made and checked with `key`, `SESSION_KEY_BYTES` random bytes."""
 
     def __init__(self, key: bytes) -> None:
         if len(key) != SESSION_KEY_BYTES:

@@ -39,7 +39,7 @@ from ..micro_engine.wire.messages import Request
 from ..reporting.figures import Parts, performance
 from ..security.authority import Authorities
 from ..security.replay import ReplayRings
-from ..security.sessions import CLAIM_KEY, CLAIM_KEY_BYTES, SESSION_KEY_BYTES, Claims, Sessions
+from ..security.sessions import CLAIM_KEY, CLAIM_KEY_BYTES, SESSION_KEY, SESSION_KEY_BYTES, Claims, Sessions
 from ..security.tokens.revocations import RecentTokens, Revocations
 from ..security.tokens.tokens import Mint
 from ..settings.config import Configuration
@@ -304,14 +304,27 @@ class Assembly(NamedTuple):
             directory=directory,
             limits=limits,
             claims=Claims(self._claim_key(store, directory)),
-            # The key is in memory only: a restart voids all sessions, and nodes sign once more.
-            sessions=Sessions(self.entropy(SESSION_KEY_BYTES)),
+            sessions=Sessions(self._session_key(store)),
             rings=ReplayRings(),
             authorities=Authorities(configuration.authority),
             strict=configuration.auth == "strict",
             started_s=self.started_s,
             steady_ahead_s=self.clock.wall_s() - self.clock.monotonic_s(),
         )
+
+    def _session_key(self, store: Store) -> bytes:
+        """Return the key of sessions.
+
+        The store keeps it only for the next leader of instances that share it. For others it is in memory
+        alone: a restart voids all sessions, and nodes sign once more.
+        """
+        shared = self.configuration.is_shared
+        key = store.load_secret(SESSION_KEY) if shared else None
+        if key is None or len(key) != SESSION_KEY_BYTES:
+            key = self.entropy(SESSION_KEY_BYTES)
+            if shared:
+                store.save_secret(SESSION_KEY, key)
+        return key
 
     def _claim_key(self, store: Store, directory: Directory) -> bytes:
         """Return the key of claims; make one if there is none or it is damaged."""

@@ -145,7 +145,8 @@ class Server:
         )
         log_unserved(directory, store.location)
         writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="writer")
-        vault, end = open_vault(configuration, self._clock, os.urandom), End(writer_idle=True, all_saved=True)
+        vault = open_vault(configuration, self._clock, os.urandom, store, writer)
+        end = End(writer_idle=True, all_saved=True)
         try:
             end = await self._lead.serve(directory, attended, restored, store, writer, vault)
         finally:

@@ -1,4 +1,4 @@
-"""The directory's own keys as the settings say: their folder, and the task that keeps them.
+"""The directory's own keys as the settings say: where they lie, and the task that keeps them.
 
 The start only checks the files of the keys (`check_keys`), and the first use opens them. The start opens them
 at once if nothing else shows whether the settings can be met.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 
 from ..clock import Clock
@@ -16,8 +16,10 @@ from ..listening import StartError
 from ..security.directory_keys.root import COMPOSITE, KeyOptions, QuantumPolicy, RootRefused
 from ..settings.config import Configuration
 from ..storage.keys.directory_keys import DirectoryKeys
-from ..storage.keys.key_files import KeyFileError, KeyFiles, check_keys, read_secret
+from ..storage.keys.key_files import KeyFileError, KeyFiles, KeyPlace, check_keys, read_secret
+from ..storage.keys.stored_keys import StoredKeys
 from ..storage.loading import database_path
+from ..storage.store import Store
 from ..tasks.keykeeper import Keykeeper
 
 # Signatures are computed without the lock of the interpreter, so two threads are twice as fast as one.
@@ -27,17 +29,29 @@ THREADS = 2
 class Vault:
     """The keykeeper of one server, with its threads. `entropy` returns so many random bytes.
 
-    Raises `KeyFileError` or `RootRefused` if the keys cannot be used as they are.
+    The keys lie in a folder. Where instances share `store`, and no folder is named, they lie there; `writer`
+    has the thread that uses it. Raises `KeyFileError` or `RootRefused` if the keys cannot be used as they
+    are.
     """
 
-    def __init__(self, configuration: Configuration, clock: Clock, entropy: Callable[[int], bytes]) -> None:
+    def __init__(
+        self,
+        configuration: Configuration,
+        clock: Clock,
+        entropy: Callable[[int], bytes],
+        store: Store,
+        writer: Executor,
+    ) -> None:
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
         self._executor = ThreadPoolExecutor(max_workers=THREADS, thread_name_prefix="signer")
-        written = configuration.key_secret_file
-        secret = read_secret(Path(written)) if written else None
-        self.folder = self._folder(configuration)
-        files, options = KeyFiles(self.folder, entropy, secret=secret), configuration.keys()
-        self._at_once = secret is not None or _need_opening(options)
+        written, options = configuration.key_secret_file, configuration.keys()
+        files: KeyPlace
+        if configuration.is_shared and not configuration.key_folder:
+            files = StoredKeys(store, writer)
+        else:
+            secret = read_secret(Path(written)) if written else None
+            files = KeyFiles(self._folder(configuration), entropy, secret=secret)
+        self._at_once = bool(written) or _need_opening(options)
         root_suite = None if options.offline_root else check_keys(files, options)
         self.keykeeper = Keykeeper(lambda: DirectoryKeys(files, options), clock, self._executor, root_suite)
 
@@ -70,10 +84,16 @@ class Vault:
         return folder
 
 
-def open_vault(configuration: Configuration, clock: Clock, entropy: Callable[[int], bytes]) -> Vault:
+def open_vault(
+    configuration: Configuration,
+    clock: Clock,
+    entropy: Callable[[int], bytes],
+    store: Store,
+    writer: Executor,
+) -> Vault:
     """Return a `Vault`. Raises `StartError` if the operator has to fix its keys first."""
     try:
-        return Vault(configuration, clock, entropy)
+        return Vault(configuration, clock, entropy, store, writer)
     except (KeyFileError, RootRefused) as error:
         raise StartError(str(error)) from error
 

@@ -91,6 +91,11 @@ class Configuration(Settings):
                 "database is shared by instances but key_secret_file is not set, allowed is only a file with "
                 "the secret that all instances of a cluster have in common"
             )
+        if self.is_shared and self.offline_root and not self.key_folder:
+            yield (
+                "offline_root is set but key_folder is not, allowed with a database that instances share is "
+                "only a folder that they share, too: key sets go to the root key and come back there"
+            )
         if self.auth == "strict" and not self.authority:
             yield (
                 "auth is strict but authority is not set: requests signed for another directory could be "

@@ -130,6 +130,9 @@ def test_show_makes_no_keys(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="in memory keeps no keys"):
         list(show(Configuration(database="memory:"), ENTROPY, NOW))
     assert list(tmp_path.iterdir()) == []
+    shared = Configuration(database="postgresql://user@host/name", key_secret_file="secret")
+    with pytest.raises(ConfigError, match="GET /security/keys of any of them lists the keys"):
+        list(show(shared, ENTROPY, NOW))
 
 
 @pytest.mark.parametrize("name", ["keyring.json", "root-R.key"])

@@ -15,12 +15,13 @@ from openred_central.api.feed.event_log import EventFeed, EventLog
 from openred_central.api.routes import install
 from openred_central.api.service import Api
 from openred_central.reporting.figures import LiveFigures, Parts
-from openred_central.security.sessions import CLAIM_KEY
+from openred_central.security.sessions import CLAIM_KEY, SESSION_KEY
 from openred_central.server.alone import Alone
 from openred_central.server.assembly import UNSERVED_LOGGED_MAX, Assembly, descriptors_needed, log_unserved
 from openred_central.settings.config import Configuration
 from openred_central.storage.sqlite.sqlite import SqliteStore
 from openred_central.storage.store import MemoryStore, Store
+from tests.support.building import DictStore
 from tests.support.clock import VirtualClock
 from tests.support.minting import Here
 from tests.support.records import alter, batch, opened, record
@@ -74,6 +75,21 @@ def test_a_claim_outlives_the_server(tmp_path: Path) -> None:
         claim = first.api.prover.claims.claim("alice", 1.0)
     with assembled(configuration, SqliteStore(tmp_path / "openred.db"), b"\2") as second:
         assert second.api.prover.claims.is_valid(claim, "alice", 1.0)
+
+
+def test_a_session_ends_with_the_server_unless_instances_share_the_store() -> None:
+    alone = Configuration(database="memory:")
+    shared = Configuration(database="postgresql://user@host/name", key_secret_file="secret")
+    for configuration, holds in ((alone, False), (shared, True)):
+        store = DictStore()
+        with assembled(configuration, store, b"\1") as first:
+            key = first.api.prover.sessions.key
+        with assembled(configuration, store, b"\2") as second:
+            assert (second.api.prover.sessions.key == key) is holds
+        assert (store.load_secret(SESSION_KEY) is not None) is holds
+    store.save_secret(SESSION_KEY, b"damaged")
+    with assembled(shared, store, b"\3") as third:
+        assert third.api.prover.sessions.key == store.load_secret(SESSION_KEY) == b"\3" * 32
 
 
 def test_a_damaged_key_of_claims_is_replaced_and_logged(

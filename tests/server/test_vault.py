@@ -3,44 +3,73 @@
 from __future__ import annotations
 
 import os
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
+import orjson
 import pytest
 
 from openred_central.clock import SystemClock
 from openred_central.server.vault import Vault, keys_folder
 from openred_central.settings.config import Configuration
 from openred_central.storage.keys.key_files import KeyFileError
+from openred_central.storage.store import MemoryStore, Store
+from tests.support.building import DictStore
 
 
-async def made_in(configuration: Configuration) -> tuple[Path, list[str], str | None]:
-    """Open the keys once. Return their folder, the files in it, and the letter of the root key's suite."""
-    vault = Vault(configuration, SystemClock(), os.urandom)
-    try:
-        await vault.keykeeper.open()
-        vault.keykeeper.stop()
-        await vault.keykeeper.run()
-        folder = vault.folder
-        return folder, sorted(path.name for path in folder.iterdir()), vault.keykeeper.root_suite
-    finally:
-        vault.close()
+async def made(configuration: Configuration, store: Store | None = None) -> str:
+    """Make the keys, and return the id of the root key."""
+    with ThreadPoolExecutor(max_workers=1) as writer:
+        vault = Vault(configuration, SystemClock(), os.urandom, store or MemoryStore(), writer)
+        try:
+            await vault.keykeeper.open()
+            vault.keykeeper.stop()
+            await vault.keykeeper.run()
+            publication = vault.keykeeper.publication
+            assert publication is not None
+            return str(orjson.loads(publication.document)["root"]["kid"])
+        finally:
+            vault.close()
+
+
+def names_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
 
 
 async def test_keys_are_beside_the_database_by_default(tmp_path: Path) -> None:
     database = str(tmp_path / "openred.db")
-    folder, names, suite = await made_in(Configuration(database=database, pq="off"))
-    assert folder == tmp_path / "keys" == keys_folder(database)
-    assert (names[0], names[1], suite) == ("keyring.json", "root-R.key", "R")
+    await made(Configuration(database=database, pq="off"))
+    assert tmp_path / "keys" == keys_folder(database)
+    assert names_in(tmp_path / "keys")[:2] == ["keyring.json", "root-R.key"]
     elsewhere = tmp_path / "elsewhere"
-    folder, _, _ = await made_in(Configuration(database=database, key_folder=str(elsewhere), pq="off"))
-    assert folder == elsewhere
+    await made(Configuration(database=database, key_folder=str(elsewhere), pq="off"))
+    assert names_in(elsewhere)[:2] == ["keyring.json", "root-R.key"]
 
 
-async def test_a_directory_in_memory_leaves_no_keys_behind() -> None:
+async def test_a_directory_in_memory_leaves_no_keys_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert keys_folder("memory:") is None
-    folder, names, _ = await made_in(Configuration(database="memory:", pq="off"))
-    assert "root-R.key" in names
-    assert not folder.exists()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert await made(Configuration(database="memory:", pq="off"))
+    assert names_in(tmp_path) == []
+
+
+async def test_keys_of_instances_lie_in_the_store_that_they_share(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text(os.urandom(32).hex())
+    secret.chmod(0o600)
+    shared = Configuration(database="postgresql://user@host/name", key_secret_file=str(secret), pq="off")
+    store = DictStore()
+    root_key_id = await made(shared, store)
+    # The next leader goes on with them.
+    assert await made(shared, store) == root_key_id
+    assert await made(shared, DictStore()) != root_key_id
+    folder = tmp_path / "keys"
+    assert await made(replace(shared, key_folder=str(folder)), store) != root_key_id
+    assert names_in(folder)[:2] == ["keyring.json", "root-R.key"]
 
 
 async def test_keys_are_encrypted_by_the_secret_in_a_file(tmp_path: Path) -> None:
@@ -49,9 +78,9 @@ async def test_keys_are_encrypted_by_the_secret_in_a_file(tmp_path: Path) -> Non
     secret.write_text(os.urandom(32).hex())
     secret.chmod(0o600)
     database = str(tmp_path / "openred.db")
-    folder, _, _ = await made_in(Configuration(database=database, pq="off", key_secret_file=str(secret)))
-    assert b"PRIVATE KEY" not in (folder / "root-R.key").read_bytes()
+    await made(Configuration(database=database, pq="off", key_secret_file=str(secret)))
+    assert b"PRIVATE KEY" not in (tmp_path / "keys" / "root-R.key").read_bytes()
     with pytest.raises(KeyFileError):
-        await made_in(Configuration(database=database, pq="off"))
+        await made(Configuration(database=database, pq="off"))
     with pytest.raises(KeyFileError):
-        await made_in(Configuration(database=database, pq="off", key_secret_file=str(tmp_path / "none")))
+        await made(Configuration(database=database, pq="off", key_secret_file=str(tmp_path / "none")))

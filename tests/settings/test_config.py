@@ -196,3 +196,12 @@ def test_default_settings_are_the_defaults_of_the_parts() -> None:
 def test_a_configuration_made_in_code_is_checked_too() -> None:
     with pytest.raises(ConfigError, match="connections_per_address_max is 64"):
         Configuration(connections_max=1)
+
+
+def test_instances_need_keys_that_the_next_leader_finds() -> None:
+    shared = {"database": "postgresql://user@host/name", "key_secret_file": "secret", "token_suite": "R"}
+    with pytest.raises(ConfigError, match="offline_root is set but key_folder is not"):
+        Configuration(**shared, offline_root=True)
+    assert Configuration(**shared, offline_root=True, key_folder="keys").is_shared
+    with pytest.raises(ConfigError, match="key_secret_file is not set"):
+        Configuration(database=shared["database"])

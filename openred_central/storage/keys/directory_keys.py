@@ -1,4 +1,4 @@
-"""The directory's keys on the disk: a root key, signing keys, and the key set by which it vouches for them.
+"""The directory's keys as they are kept: a root key, signing keys, and the key set by which it vouches.
 
 ``root-h.key`` or ``root-R.key`` is the root key of that suite, ``signing-<id>.key`` are the signing keys, all
 in PEM; ``keyring.json`` is their schedule. Where the root key lies elsewhere, ``keyset-request.json`` waits
@@ -40,7 +40,7 @@ from .key_files import (
     KEYRING,
     SIGNING,
     KeyFileError,
-    KeyFiles,
+    KeyPlace,
     damaged,
     expect_root,
     keyring_damaged,
@@ -65,7 +65,7 @@ class Served(NamedTuple):
 class DirectoryKeys:
     """The keys in `files`. Call `open` once, then `advance` every few seconds and after changes of `ring`."""
 
-    def __init__(self, files: KeyFiles, options: KeyOptions) -> None:
+    def __init__(self, files: KeyPlace, options: KeyOptions) -> None:
         self._files = files
         self._options = options
         self.ring = Keyring(options.schedule)
@@ -180,7 +180,7 @@ class DirectoryKeys:
         self._requested = ring.issue(now_s)
         self._files.write(REQUEST, self._requested.encode())
         self.notices.append(
-            f"a key set waits for the root key: sign {self._files.folder / REQUEST} where that lies, with "
+            f"a key set waits for the root key: sign {self._files.where(REQUEST)} where that lies, with "
             f"`openred-central keys sign-keyset`, and put the result here as {SIGNED}"
         )
 
@@ -200,7 +200,7 @@ class DirectoryKeys:
             if not set(self.ring.private_ids) & listed:
                 raise VerificationError("unknown_key", "it lists none of the keys that sign here")
         except (ValueError, KeyError, TypeError, VerificationError) as error:
-            self.notices.append(f"{self._files.folder / SIGNED} is not served: {error}")
+            self.notices.append(f"{self._files.where(SIGNED)} is not served: {error}")
             return
         self._serve(Served(taken, signed, root_id, root["suite"]), now_s)
 
@@ -217,7 +217,7 @@ class DirectoryKeys:
                 self._files.erase(name)
 
 
-def open_root(files: KeyFiles, quantum: QuantumPolicy) -> tuple[DirectoryKey, str]:
+def open_root(files: KeyPlace, quantum: QuantumPolicy) -> tuple[DirectoryKey, str]:
     """Return the root key in `files`, made where there never was one, and a warning for the operator or "".
 
     Raises `KeyFileError`, also where there was one and it is gone, or `RootRefused`.
@@ -231,10 +231,7 @@ def open_root(files: KeyFiles, quantum: QuantumPolicy) -> tuple[DirectoryKey, st
         return _load(suite, pem, name), warning
     key = generate_key(suite)
     files.write(name, private_pem(key))
-    made = (
-        f"a root key was made, {key.public.key_id}, which peers pin: keep a copy of {files.folder}, "
-        "which is in no snapshot and no export"
-    )
+    made = f"a root key was made, {key.public.key_id}, which peers pin: {files.advice}"
     return key, f"{warning}; {made}" if warning else made
 
 

@@ -17,6 +17,7 @@ import stat
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol
 
 import orjson
 
@@ -42,6 +43,38 @@ class KeyFileError(Exception):
     """A file with a secret cannot be used as it is. The message is one line for the operator."""
 
 
+class KeyPlace(Protocol):
+    """The place where a directory keeps its keys, each a file with a name. All may raise `KeyFileError`."""
+
+    @property
+    def advice(self) -> str:
+        """Return what operators must keep a copy of, for the log."""
+
+    def where(self, name: str = "") -> str:
+        """Return the place of the file called `name`, or of all, for people."""
+
+    def may_write(self) -> bool:
+        """Return whether files can be made there, as far as that can be seen."""
+
+    def open(self) -> None:
+        """Make the place ready."""
+
+    def names(self) -> list[str]:
+        """Return the names of all files."""
+
+    def read(self, name: str) -> bytes | None:
+        """Return the content of a file; None where there is none."""
+
+    def check(self, name: str) -> None:
+        """Check a file, as far as possible without `cryptography`."""
+
+    def write(self, name: str, content: bytes) -> None:
+        """Write a file as a whole, durably before this returns."""
+
+    def erase(self, name: str) -> None:
+        """Erase a file; harmless where there is none."""
+
+
 class KeyFiles:
     """The files in `folder`. Those called ``*.key`` are encrypted with `secret`, where there is one.
 
@@ -52,6 +85,16 @@ class KeyFiles:
         self.folder = folder
         self._entropy = entropy
         self._secret = secret
+
+    @property
+    def advice(self) -> str:
+        return f"keep a copy of {self.folder}, which is in no snapshot and no export"
+
+    def where(self, name: str = "") -> str:
+        return str(self.folder / name)
+
+    def may_write(self) -> bool:
+        return os.access(self.folder, os.W_OK | os.X_OK)
 
     def open(self) -> None:
         """Make the folder where it is missing, check it, and remove unfinished files.
@@ -98,11 +141,8 @@ class KeyFiles:
             return
         if is_envelope(content):
             self._expect_secret(path)
-        elif name.endswith(KEY):
-            try:
-                pem_content("PRIVATE KEY", content)
-            except ValueError as error:
-                raise damaged(name, error) from None
+        else:
+            check_content(name, content)
 
     def write(self, name: str, content: bytes) -> None:
         """Write the file called `name`, durably before this returns; former content is replaced as a whole.
@@ -139,6 +179,15 @@ class KeyFiles:
         return self.folder / name
 
 
+def check_content(name: str, content: bytes) -> None:
+    """Raise `KeyFileError` if the file called `name` must be PEM and `content` is none."""
+    if name.endswith(KEY):
+        try:
+            pem_content("PRIVATE KEY", content)
+        except ValueError as error:
+            raise damaged(name, error) from None
+
+
 def damaged(name: str, error: ValueError) -> KeyFileError:
     return KeyFileError(f"the key file {name} is damaged: {error}; bring it back from a backup")
 
@@ -173,7 +222,7 @@ def _long_enough(path: Path, secret: bytes) -> bytes:
     return secret
 
 
-def check_keys(files: KeyFiles, options: KeyOptions) -> str | None:
+def check_keys(files: KeyPlace, options: KeyOptions) -> str | None:
     """Return the suite of the root key in `files`; None where none was made yet.
 
     Raises `KeyFileError` where others can read or write them, the root key is missing, a file is damaged, or
@@ -183,8 +232,10 @@ def check_keys(files: KeyFiles, options: KeyOptions) -> str | None:
     names = files.names()
     on_disk = [suite for suite in (COMPOSITE, CLASSICAL) if root_file(suite) in names]
     expect_root(files, on_disk)
-    if not on_disk and not os.access(files.folder, os.W_OK | os.X_OK):
-        raise KeyFileError(f"there are no keys in {files.folder}, and none can be made: it cannot be written")
+    if not on_disk and not files.may_write():
+        raise KeyFileError(
+            f"there are no keys in {files.where()}, and none can be made: it cannot be written"
+        )
     used = CLASSICAL if options.quantum is QuantumPolicy.OFF else next(iter(on_disk), "")
     if used == COMPOSITE and not _may_be_supported():
         # Refuses it in the words that opening the keys would use.
@@ -198,12 +249,12 @@ def check_keys(files: KeyFiles, options: KeyOptions) -> str | None:
     return used if used in on_disk else None
 
 
-def expect_root(files: KeyFiles, on_disk: Collection[str]) -> None:
+def expect_root(files: KeyPlace, on_disk: Collection[str]) -> None:
     """Raise `KeyFileError` if there was a root key and it is gone. `on_disk` are the suites of root keys."""
     if not on_disk and KEYRING in files.names():
         raise KeyFileError(
-            f"the root key is missing in {files.folder}: bring it back from a backup, or move {KEYRING} away "
-            "to begin with another root key, which peers must pin anew"
+            f"the root key is missing in {files.where()}: bring it back from a backup, or move {KEYRING} "
+            "away to begin with another root key, which peers must pin anew"
         )
 
 
@@ -211,10 +262,10 @@ def root_file(suite: str) -> str:
     return f"root-{suite}{KEY}"
 
 
-def keyring_damaged(files: KeyFiles, error: Exception) -> KeyFileError:
+def keyring_damaged(files: KeyPlace, error: Exception) -> KeyFileError:
     """Return the error for a schedule of the signing keys that cannot be read."""
     return KeyFileError(
-        f"{files.folder / KEYRING} is damaged ({error}); without it new signing keys are made: "
+        f"{files.where(KEYRING)} is damaged ({error}); without it new signing keys are made: "
         "move it away, and peers will fetch the new ones"
     )
 
@@ -281,7 +332,7 @@ def _may_be_supported() -> bool:
     return not major.isdecimal() or int(major) >= ML_DSA_SINCE
 
 
-def _check_keyring(files: KeyFiles, content: bytes) -> None:
+def _check_keyring(files: KeyPlace, content: bytes) -> None:
     try:
         state = orjson.loads(content)
         if not isinstance(state["version"], int):
