@@ -25,6 +25,7 @@ MODULES: Final = {
     module.rstrip("_").replace("_", "-"): module
     for module in (
         *("serve", "config", "health", "systemd_unit", "snapshot", "export", "import_", "verify", "keys"),
+        "cluster",
         *("register", "heartbeat", "discover", "node", "stats", "watch", "leave", "keygen", "example"),
         "completion",
     )

@@ -26,7 +26,7 @@ STOP_MARGIN_S: Final = 40.0
 WATCHDOG_S: Final = 30
 FIRST_UNPRIVILEGED_PORT: Final = 1_024
 # Settings whose files systemd copies for the server, and settings whose folders must be writable.
-CREDENTIALS: Final = ("tls_certificate", "tls_key")
+CREDENTIALS: Final = ("tls_certificate", "tls_key", "key_secret_file", "database_password_file")
 FOLDERS: Final = ("database", "snapshot_folder", "unix_socket")
 
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_./:=,@+-]+")

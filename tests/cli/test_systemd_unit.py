@@ -125,6 +125,13 @@ def test_the_files_of_a_certificate_are_credentials() -> None:
     assert "OPENRED_TLS_KEY=%d/tls_key" in unit["Environment"]
 
 
+def test_an_instance_of_a_cluster_needs_no_folder_and_gets_the_key_secret_from_root() -> None:
+    unit = service(database="postgresql://openred@db1:5432,db2/openred", key_secret_file="/etc/key-secret")
+    assert unit["LoadCredential"] == ["key_secret_file:/etc/key-secret"]
+    assert "OPENRED_KEY_SECRET_FILE=%d/key_secret_file" in unit["Environment"]
+    assert "ReadWritePaths" not in unit
+
+
 def test_only_folders_of_settings_are_writable() -> None:
     unit = service(database="/srv/a/nodes.db", snapshot_folder="/backup/100%", unix_socket="/run/openred/s")
     assert unit["ReadWritePaths"] == ['"/backup/100%%"', "/srv/a"]

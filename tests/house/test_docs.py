@@ -47,12 +47,14 @@ ADDRESS = "localhost:8000"
 ADMIN_ADDRESS = "localhost:8001"
 # Every other transcript begins where this one ends.
 QUICK_START = "README.md"
+# Its transcripts need a database.
+CLUSTER = "openred_central/docs/cluster.md"
 BYTES_MAX = {"README.md": 10_000, "benchmarks/README.md": 10_000}
 # The folders that begin a path in the documents: those of the project and of the package.
 ROOMS = [path.name for folder in (ROOT, PACKAGE) for path in folder.iterdir() if path.is_dir()]
 
 _BLOCK = re.compile(r"^ *```.*?\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
-_TRANSCRIBED = [path for path, text in documents().items() if transcripts(text)]
+_TRANSCRIBED = [path for path, text in documents().items() if transcripts(text) and path != CLUSTER]
 
 
 def error_codes(path: str, source: str) -> tuple[set[str], list[str]]:

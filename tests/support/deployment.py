@@ -42,6 +42,6 @@ def alerts() -> list[dict[str, Any]]:
 
 def check_settings(variables: dict[str, str]) -> None:
     """Fail unless each variable of ours is a setting, and the values are valid, also together."""
-    known = {setting.variable for setting in SETTINGS.values()} | {"OPENRED_DATABASE_PASSWORD_FILE"}
+    known = {setting.variable for setting in SETTINGS.values()}
     assert {name for name in variables if name.startswith(PREFIX)} - known == set()
     load({}, variables)

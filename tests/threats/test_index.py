@@ -223,6 +223,21 @@ TESTS: dict[str, tuple[str, ...]] = {
     "another user of the machine speaks to the leader as a worker": (
         "test_only_the_user_of_the_server_reaches_the_leader",
     ),
+    "somebody speaks to an instance of a cluster as another one, or listens": (
+        "test_another_secret_opens_nothing",
+        "test_a_stranger_gets_nothing_but_the_end",
+        "test_a_certificate_is_needed",
+        "test_strangers_that_say_nothing_keep_no_instance_out",
+        "test_an_instance_with_another_secret_is_refused",
+        "test_any_other_certificate_is_refused_even_one_that_the_key_signed",
+        "test_an_older_tls_is_refused",
+        "test_no_request_goes_to_an_instance_with_another_secret",
+    ),
+    "somebody reads the database of a cluster, or exchanges values in it": (
+        "test_a_value_opens_with_no_other_secret",
+        "test_two_values_cannot_be_exchanged_for_each_other",
+        "test_no_change_goes_unnoticed",
+    ),
     "pages of other origins": (
         "test_no_page_of_another_origin_changes_anything",
         "test_pages_of_any_origin_may_read_but_not_write",
