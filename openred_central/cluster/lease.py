@@ -62,8 +62,9 @@ def lease_times(ttl_s: float) -> LeaseTimes:
 class Lease:
     """The knowledge of one run, `run`, about the lease.
 
-    `row` is what was read last, `term` the term that this run holds, None for none. `term_highest` and
-    `attended_s` are the highest that were ever seen, which the row of a database that went back is not.
+    `row` is what was read last, None where it is known to be otherwise by now. `term` is the term that this
+    run holds, None for none. `term_highest` and `attended_s` are the highest that were ever seen, which the
+    row of a database that went back is not.
     """
 
     def __init__(self, run: str, times: LeaseTimes, *, may_lead: bool) -> None:
@@ -126,10 +127,21 @@ class Lease:
 
     def took(self, term: int, sent_s: float) -> None:
         """Note that this run took the lease for `term`, by a statement that was sent at `sent_s`."""
-        if term < self.term_highest:
+        if term < self.term_highest or not self.may_lead:
             return
-        self._step_down()
+        self._caught_up = False
+        self._valid_until_s = -inf
+        self._hold(term, sent_s)
+
+    def took_again(self, term: int, sent_s: float) -> None:
+        """Note that this run, which held a term that the database has forgotten, holds `term` instead."""
+        if self.term is not None and term >= self.term_highest:
+            self._hold(term, sent_s)
+
+    def _hold(self, term: int, sent_s: float) -> None:
         self.term = self.term_highest = term
+        if self.row is not None:
+            self.row = self.row._replace(term=term, holder=self.run)
         self.succeeded(term, sent_s)
 
     def succeeded(self, term: int, sent_s: float) -> None:
@@ -153,6 +165,9 @@ class Lease:
         self._step_down()
 
     def _step_down(self) -> None:
+        # The holder now has to be read first.
+        if self.row is not None and self.row.holder == self.run:
+            self.row = None
         self.term = None
         self._caught_up = False
         self._valid_until_s = -inf

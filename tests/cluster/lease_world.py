@@ -26,6 +26,7 @@ class Broken(AssertionError):
 class Kind(Enum):
     WATCH = "watch"
     TAKE = "take"
+    TAKE_AGAIN = "other take"
     RENEW = "renew"
     COMMIT = "commit"
     GOODBYE = "goodbye"
@@ -192,8 +193,9 @@ class World:
         lease = run.lease
         self.tags += kind is Kind.COMMIT
         self.left["commits"] -= kind is Kind.COMMIT
-        term = lease.term_highest + 1 if kind is Kind.TAKE else lease.term or 0
-        seen = lease.row if kind is Kind.TAKE else None
+        takes = kind in (Kind.TAKE, Kind.TAKE_AGAIN)
+        term = lease.term_highest + 1 if takes else lease.term or 0
+        seen = (lease.row if kind is Kind.TAKE else self.row) if takes else None
         run.statements.append(
             Statement(kind, run.clock_s, run.attended_s, seen, term, run.tag, new_tag=self.tags)
         )
@@ -217,7 +219,7 @@ class World:
     def arrive(self, name: str, at: int) -> None:
         """Let the database do a statement."""
         statement = self.runs[name].statements[at]
-        if statement.kind is Kind.TAKE:
+        if statement.kind in (Kind.TAKE, Kind.TAKE_AGAIN):
             self._take(name, statement)
         elif statement.kind is not Kind.WATCH:
             self._write(name, statement)
@@ -263,20 +265,27 @@ class World:
             self.observe(name, row)
         elif statement.kind is Kind.TAKE:
             if statement.accepted:
-                self._taken(run, statement, row)
+                run.lease.took(row.term, self._counted_s(run, statement))
+                self._goes_on(run, row)
+        elif statement.kind is Kind.TAKE_AGAIN:
+            if statement.accepted:
+                run.lease.took_again(row.term, self._counted_s(run, statement))
+                self._goes_on(run, row)
         elif statement.accepted:
             self._succeeded(run, statement)
-        elif (row.term, row.holder) != (statement.term, name):
+        elif row.term > statement.term or (row.term == statement.term and row.holder != name):
             run.lease.fenced(statement.term)
-        elif statement.term == run.lease.term:
+        elif row.term == run.lease.term:
             # A commit landed although its answer was lost, or the database went back: go on from there.
             run.tag = row.tag
+        elif statement.term == run.lease.term:
+            # The database has forgotten the whole term.
+            self.send(name, Kind.TAKE_AGAIN)
         if run.lease.term is None:
             run.asked_s = None
         self.judge()
 
-    def _taken(self, run: Run, statement: Statement, row: LeaseRow) -> None:
-        run.lease.took(row.term, self._counted_s(run, statement))
+    def _goes_on(self, run: Run, row: LeaseRow) -> None:
         if run.lease.term == row.term:
             run.tag = row.tag
             run.attended_s = max(run.attended_s, run.lease.attended_s)

@@ -102,6 +102,14 @@ def test_all_states_keep_the_promises(names: str, rules: Rules) -> None:
     assert states >= STATES_MAX
 
 
+def test_database_that_forgets_a_whole_term_has_one_leader() -> None:
+    world = World("AB", TIMES, Rules(rollbacks=1, commits=2, questions=1))
+    world.observe("B")
+    world.stand_still()
+    world.lead("A")
+    assert search(world, STATES_MAX) >= STATES_MAX
+
+
 @pytest.mark.parametrize(
     ("what", "times", "rules"),
     [

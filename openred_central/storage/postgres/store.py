@@ -60,6 +60,16 @@ class PostgresStore:
         return self._server.address.location
 
     @property
+    def term(self) -> int | None:
+        """The term that this run took last; None before, and after `goodbye`."""
+        return self._writer.term
+
+    @property
+    def ended(self) -> StoreError | None:
+        """The reason why nothing is written in `term` any more; None while all is well."""
+        return self._writer.ended
+
+    @property
     def seq(self) -> int:
         """The number of the last commit of this run."""
         return self._writer.seq

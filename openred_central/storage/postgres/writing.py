@@ -57,8 +57,9 @@ async def look(link: Link) -> LeaseRow:
 class Writer:
     """The fenced writes of a run, over one connection.
 
-    `seq` is the number of the last own commit; `confirmed_s` is when the last fenced statement that succeeded
-    was sent, `shown_s` when the main loop was last seen, both in elapsed time.
+    `term` is the term that this run leads, `ended` what ended that; None for neither. `seq` is the number of
+    the last own commit; `confirmed_s` is when the last fenced statement that succeeded was sent, `shown_s`
+    when the main loop was last seen, both in elapsed time.
     """
 
     def __init__(self, link: Link, access: Access) -> None:
@@ -71,9 +72,8 @@ class Writer:
         self._turn = asyncio.Lock()
         self._keeping: asyncio.Task[None] | None = None
         self._history = History()
-        # The term that this run leads, and what ended that; None for neither.
-        self._term: int | None = None
-        self._ended: StoreError | None = None
+        self.term: int | None = None
+        self.ended: StoreError | None = None
         self._leader: Mapping[str, Any] = {}
         self._at = Position(0, 0)
         self.seq = 0
@@ -85,7 +85,7 @@ class Writer:
             if not await self._take(seen, term_least, leader, at):
                 return False
             self._history = History()
-            self._ended = None
+            self.ended = None
             self.seq = self._at.seq
             self._remember()
             if self._keeping is None or self._keeping.done():
@@ -102,7 +102,7 @@ class Writer:
         )
         if row is None:
             return False
-        self._at, self._term, self._leader = Position(*row), term, leader
+        self._at, self.term, self._leader = Position(*row), term, leader
         self.confirmed_s = sent_s
         return True
 
@@ -161,36 +161,36 @@ class Writer:
                 if not passed:
                     raise self._ending(await look(self._link))
             finally:
-                self._term = None
+                self.term = None
 
     async def go_on_after_rollback(self) -> None:
         """Go on from the row as it is, with commits above all numbers known. Raises `StoreError`."""
         async with self._turn:
-            if self._term is None or not isinstance(self._ended, RolledBack):
+            if self.term is None or not isinstance(self.ended, RolledBack):
                 raise StoreError("nothing was rolled back under a term of this run")
             row = await look(self._link)
             found = self._judge(row)
             if isinstance(found, Fenced):
-                self._ended = found
+                self.ended = found
                 raise found
-            if row.term == self._term:
+            if row.term == self.term:
                 self._at = Position(row.seq, row.tag)
-            elif not await self._take(row, self._term, self._leader, self._wall_s()):
+            elif not await self._take(row, self.term, self._leader, self._wall_s()):
                 raise PassingError("another run was quicker to take the lease after the database went back")
             self.seq = max(self.seq, row.seq)
-            self._ended = None
+            self.ended = None
             self._remember()
 
     async def close(self, timeout_s: float) -> None:
         """Write nothing any more, and end the connection. Raises nothing."""
-        self._ended = StoreError(f"{self._link.server.address.location} is closed")
+        self.ended = StoreError(f"{self._link.server.address.location} is closed")
         if self._keeping is not None:
             self._keeping.cancel()
         await self._link.close(timeout_s)
 
     async def _keep(self) -> None:
         """Renew the lease as long as this run leads and its main loop is seen."""
-        while self._term is not None and self._ended is None:
+        while self.term is not None and self.ended is None:
             await asyncio.sleep(self._timing.renew_s)
             now_s = self._elapsed_s()
             # A commit was a renewal as well.
@@ -214,7 +214,7 @@ class Writer:
         sent_s = self._elapsed_s()
         statement = f"SELECT openred.{call}"
         passed: bool = await self._link.write(
-            statement, (self._term, self._run, *(at or self._at), *values), timeout_s
+            statement, (self.term, self._run, *(at or self._at), *values), timeout_s
         )
         if passed:
             self.confirmed_s = sent_s
@@ -228,8 +228,8 @@ class Writer:
         """
         written = {self._at: False, following: True}
         while True:
-            if self._ended is not None:
-                raise self._ended.with_traceback(None)
+            if self.ended is not None:
+                raise self.ended.with_traceback(None)
             try:
                 row = await look(self._link)
                 found = Position(row.seq, row.tag)
@@ -252,23 +252,23 @@ class Writer:
         self._history.add(*self._at, self._elapsed_s())
 
     def _require_term(self) -> None:
-        if self._ended is not None:
-            raise self._ended.with_traceback(None)
-        if self._term is None:
+        if self.ended is not None:
+            raise self.ended.with_traceback(None)
+        if self.term is None:
             raise Fenced("this run does not lead: it must not write")
 
     def _is_mine(self, row: LeaseRow) -> bool:
-        return (row.term, row.holder) == (self._term, self._run)
+        return (row.term, row.holder) == (self.term, self._run)
 
     def _ending(self, row: LeaseRow) -> StoreError:
         """Return why the row refused a write; from now on every write is refused so."""
-        self._ended = self._judge(row)
-        return self._ended
+        self.ended = self._judge(row)
+        return self.ended
 
     def _judge(self, row: LeaseRow) -> StoreError:
         """Return what the row says about a run whose write it refused, or would refuse."""
-        assert self._term is not None
-        if row.term > self._term or (row.term == self._term and row.holder != self._run):
+        assert self.term is not None
+        if row.term > self.term or (row.term == self.term and row.holder != self._run):
             holder = row.leader.get("name", row.holder) or "nobody"
-            return Fenced(f"{holder} leads in term {row.term}, this run led in term {self._term}")
+            return Fenced(f"{holder} leads in term {row.term}, this run led in term {self.term}")
         return RolledBack(row.seq, self._history.ago_s(row.seq, row.tag, self._elapsed_s()))
