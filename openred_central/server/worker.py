@@ -9,23 +9,12 @@ import shutil
 import socket
 import sys
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
-from typing import Any, Final, NamedTuple, NoReturn
+from typing import Any, Final, NamedTuple
 
 import uvloop
 
-from .. import __version__
-from ..api.caller.limiting import Limits
-from ..api.caller.proving import Prover
-from ..api.dashboard import make_front_page
-from ..api.description.openapi import documents
-from ..api.feed.broadcast import Broadcast
 from ..api.feed.event_log import EventLog, FollowingFeed
-from ..api.handing_on import handing_on
-from ..api.routes import NAMES, install
-from ..api.service import Api, Moments
-from ..api.wire.caching import Once
 from ..clock import AttendedTime
 from ..cluster.forwarding import Forwarder
 from ..cluster.link import SILENT_S_MAX, Link, LinkBroken, read_json
@@ -33,20 +22,16 @@ from ..cluster.replica import Replica
 from ..cluster.ways import UnixWay
 from ..directory.directory import Directory
 from ..directory.following import Following
-from ..errors import InternalBug
 from ..exit_codes import ExitCode
 from ..listening import StartError, adopted, certificate_of
 from ..logs import configure
 from ..micro_engine.engine import Engine
 from ..micro_engine.places import Places, mapped
 from ..reporting.traffic import of_worker, pack, read_traffic
-from ..security.authority import Authorities
-from ..security.sessions import Sessions
 from ..settings.config import Configuration
-from ..storage.loading import MEMORY
-from ..storage.store import StoreState
 from ..tasks.stall_meter import StallMeter
 from .assembly import Assembly
+from .follower import Follower
 from .signals import on_signal, renew
 
 log = logging.getLogger("openred.workers")
@@ -57,19 +42,6 @@ FLUSHES_PER_INTERVAL: Final = 2
 ORPHAN_S: Final = 1.0
 # An owner that ends closes its sockets one after another.
 ENDING_S: Final = 0.2
-
-
-class _AtTheLeader:
-    """A stand-in for a part that the leader alone has: no forgotten path may use it here."""
-
-    def __getattr__(self, name: str) -> NoReturn:
-        raise AttributeError(f"a worker has no {name}: that is for the leader")
-
-    def __call__(self, *arguments: object, **named: object) -> NoReturn:
-        raise InternalBug("a worker asked for what is for the leader")
-
-
-AT_THE_LEADER: Final[Any] = _AtTheLeader()
 
 
 class Passed(NamedTuple):
@@ -110,24 +82,6 @@ def remove_abandoned(path: Path) -> None:
         except OSError:
             # It is gone, or its owner is busy.
             return
-
-
-class _Seat:
-    """The leader, as the endpoints of this worker see it (`handing_on.Leader`)."""
-
-    def __init__(self, run: str, replica: Replica, forwarder: Forwarder) -> None:
-        self.run = run
-        self._replica = replica
-        self.reached = replica.reached
-        self.answer = forwarder.answer
-
-    @property
-    def seq(self) -> int:
-        return self._replica.seq
-
-    @property
-    def waiting(self) -> int:
-        return self._replica.waiting
 
 
 class Worker:
@@ -193,16 +147,24 @@ class Worker:
         feed: FollowingFeed,
     ) -> None:
         """Serve until a signal or the owner stops this worker. Raises `LinkBroken` if the owner has ended."""
-        broadcast = self._broadcast(hello, feed)
-        api = self._api(hello, replica, directory, attended, broadcast)
+        workers, subscribers_max = self._configuration.workers, self._configuration.events_subscribers_max
+        follower = Follower(
+            *(self._assembly, hello, replica, directory, attended, feed),
+            told=lambda: self._told,
+            started_s=hello["started_s"],
+            steady_ahead_s=hello["steady_ahead_s"],
+            # The shares of all workers add up to the whole.
+            subscribers_max=(subscribers_max + self._number) // workers,
+            stopping=self._stop.is_set,
+        )
+        broadcast = follower.broadcast
         forwarder = Forwarder(
             UnixWay(hello["socket"]),
             self._assembly.client(),
             self._assembly.new_request_id,
             self._clock.monotonic_s,
         )
-        seat = _Seat(hello["run"], replica, forwarder)
-        install(engine, api, lambda endpoint, handler: handing_on(endpoint, api, handler, seat))
+        follower.install(engine, forwarder)
         since_s = attended.now().attended_s
         await engine.start(
             adopted(self._passed.own),
@@ -212,7 +174,7 @@ class Worker:
         stalls = StallMeter(self._clock)
 
         def figures() -> dict[str, Any]:
-            traffic = read_traffic(engine, broadcast, stalls, api.limits.refusals)
+            traffic = read_traffic(engine, broadcast, stalls, follower.api.limits.refusals)
             return pack(of_worker(traffic, forwarder.outcomes, replica.lag))
 
         self._report = lambda: replica.report(figures())
@@ -246,70 +208,6 @@ class Worker:
             stop.cancel()
         for task in done.difference(stops):
             task.result()
-
-    def _broadcast(self, hello: dict[str, Any], feed: FollowingFeed) -> Broadcast:
-        workers, subscribers_max = self._configuration.workers, self._configuration.events_subscribers_max
-        broadcast = Broadcast(
-            feed,
-            lambda: self._told["figures"],
-            self._clock.wall_s,
-            # The shares of all workers add up to the whole.
-            subscribers_max=(subscribers_max + self._number) // workers,
-        )
-        broadcast.history.restore(hello["history"])
-        return broadcast
-
-    def _api(
-        self,
-        hello: dict[str, Any],
-        replica: Replica,
-        directory: Directory,
-        attended: AttendedTime,
-        broadcast: Broadcast,
-    ) -> Api:
-        """Return what the endpoints need that a worker serves."""
-        configuration, now = self._configuration, attended.now
-        limits = Limits(configuration.limits(), self._clock.monotonic_s, directory.nodes.registry)
-        prover = Prover(
-            directory=directory,
-            limits=limits,
-            claims=AT_THE_LEADER,
-            sessions=Sessions(bytes.fromhex(hello["session_key"])),
-            rings=AT_THE_LEADER,
-            authorities=Authorities(configuration.authority),
-            strict=configuration.auth == "strict",
-            started_s=hello["started_s"],
-            steady_ahead_s=hello["steady_ahead_s"],
-        )
-        return Api(
-            directory=directory,
-            prover=prover,
-            limits=limits,
-            rsa_bits_min=configuration.min_rsa_bits,
-            mint=AT_THE_LEADER,
-            recent_tokens=AT_THE_LEADER,
-            revocations=AT_THE_LEADER,
-            save_revocations=AT_THE_LEADER,
-            entropy=os.urandom,
-            now=now,
-            moments=Moments(now, asyncio.get_running_loop().time, directory.heartbeat_due_at),
-            saved=AT_THE_LEADER,
-            store_state=lambda: (
-                StoreState(self._told["store"]) if replica.is_current else StoreState.DETACHED
-            ),
-            store_durable=configuration.database != MEMORY,
-            random=self._assembly.random,
-            figures=AT_THE_LEADER,
-            version=__version__,
-            endpoints=NAMES,
-            documents=Once(partial(documents, __version__)),
-            front_page=Once(make_front_page),
-            stopping=self._stop.is_set,
-            broadcast=broadcast,
-            fast_path=configuration.fast_path,
-            forecast_public=configuration.forecast_public == "all",
-            near=configuration.near or None,
-        )
 
     def _take_told(self, told: dict[str, Any]) -> None:
         self._told = told
