@@ -12,11 +12,16 @@ from .console import Console
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
-    """Run the server until a signal ends it."""
+    """Run the server until a signal ends it.
+
+    Modules that only some servers need are imported here, so that others do not wait for them.
+    """
     configuration = configuration_of(options, console)
+    if configuration.is_shared:
+        instance = importlib.import_module("..server.instance", __package__)
+        return server.serve(configuration, make_instance=instance.Instance)
     if configuration.workers == 1:
         return server.serve(configuration, begin_anew=options.begin_anew)
-    # A server of one process does not wait for these imports.
     crew = importlib.import_module("..server.crew", __package__)
     return server.serve(
         configuration,

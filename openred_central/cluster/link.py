@@ -36,9 +36,9 @@ class Kind(IntEnum):
     comes twice a second, and EVENTS with what is new in the log of events; RENEW: read the certificate again;
     STOP: drain and end.
 
-    To the owner: READY, once it serves, with the attended time since when; SIGNS (bytes), the signs of life
-    that it heard; FIGURES, at each TICK; RESYNC: it cannot follow, and needs another LOAD; DRAINED, at its
-    end: how many connections it cut.
+    To the leader: JOIN, the first word of an instance, says who it is; READY, once it serves, with the
+    attended time since when; SIGNS (bytes), the signs of life that it heard; FIGURES, at each TICK; RESYNC:
+    it cannot follow, and needs another LOAD; DRAINED, at its end: how many connections it cut.
     """
 
     HELLO = 1
@@ -49,6 +49,7 @@ class Kind(IntEnum):
     EVENTS = 6
     RENEW = 7
     STOP = 8
+    JOIN = 16
     READY = 17
     SIGNS = 18
     FIGURES = 19

@@ -38,6 +38,9 @@ class Alone:
     def horizon_s(self) -> float:
         return math.inf
 
+    def promising(self, api: Api) -> Api:
+        return api
+
     def served(self) -> Served:
         return read_served(self.engine)
 

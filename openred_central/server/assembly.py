@@ -211,7 +211,7 @@ class Assembly(NamedTuple):
     ) -> Api:
         """Return what the endpoints need; `time_s` is as in `Moments`."""
         limits = Limits(front.limits, self.clock.monotonic_s, parts.directory.nodes.registry)
-        return Api(
+        api = Api(
             directory=parts.directory,
             prover=self._prover(parts.directory, limits, store),
             limits=limits,
@@ -238,6 +238,7 @@ class Assembly(NamedTuple):
             forecast_public=self.configuration.forecast_public == "all",
             near=self.configuration.near or None,
         )
+        return front.promising(api)
 
     def operators(self) -> Operators | None:
         """Return the operators' listeners, None if the settings turn them off."""

@@ -148,6 +148,9 @@ class Crew:
             lambda endpoint, handler: numbering(endpoint, api, handler, self._run, lambda: leading.seq),
         )
 
+    def promising(self, api: Api) -> Api:
+        return api
+
     def served(self) -> Served:
         return self.traffic().served if self._keeping else read_served(self._engine)
 

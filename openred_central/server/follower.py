@@ -64,7 +64,7 @@ class Seat:
 
 
 class Follower:
-    """What serves the endpoints from `replica`, whose leader said `hello` at the beginning.
+    """The handlers of a follower, from `replica`, whose leader said `hello` at the beginning.
 
     `told` returns the last word of the leader. `started_s` and `steady_ahead_s` are as in `Prover`;
     `subscribers_max` is the limit of subscribers here, `stopping` returns whether this process stops.

@@ -42,6 +42,9 @@ class Front(Protocol):
     def horizon_s(self) -> float:
         """Return up to when all signs of life are here, in attended seconds."""
 
+    def promising(self, api: Api) -> Api:
+        """Return `api` with the promises that this front can keep."""
+
     def served(self) -> Served:
         """Return the figures of the public engines."""
 

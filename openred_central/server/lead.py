@@ -67,6 +67,7 @@ class Lead:
         # The line that the service manager shows.
         self.status: Callable[[], str] = lambda: "loading"
         self.was_ready = False
+        self._savers: list[Saver | RevocationSaver] = []
 
     async def serve(
         self,
@@ -86,7 +87,7 @@ class Lead:
         front.lead(directory, attended)
         saver = assembly.saver(directory, attended, store, writer, front.on_committed)
         revocation_saver = assembly.revocation_saver(store, writer)
-        self.status = partial(_status, directory, saver)
+        self._savers, self.status = [saver, revocation_saver], partial(_status, directory, saver)
         prober = assembly.prober(directory, attended)
         certificate = certificate_of(configuration.tls_certificate, configuration.tls_key)
         parts = assembly.parts(
@@ -138,6 +139,12 @@ class Lead:
         await asyncio.gather(*tasks)
         log.info("stopped: %d nodes, %d connections were cut", len(directory), cut)
         return _end(saver, revocation_saver, vault)
+
+    def abandon(self) -> None:
+        """End, and save nothing more: another process leads."""
+        for saver in self._savers:
+            saver.abandon()
+        self._stop.set()
 
     async def _start_front(
         self, certificate: Certificate | None, tasks: Sequence[asyncio.Task[None]]

@@ -11,7 +11,7 @@ import ssl
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final
+from typing import Final, Protocol
 
 import uvloop
 
@@ -51,20 +51,25 @@ def serve(
     *,
     begin_anew: bool = False,
     make_front: Callable[[Assembly], Front] = Alone,
+    make_instance: Callable[[Configuration], Process] | None = None,
 ) -> int:
     """Run the server until SIGTERM, SIGINT or another of `STOPPING`.
 
     `begin_anew` makes an empty database if it is missing although there are snapshots of it. `make_front`
-    makes what serves the public listeners.
+    makes what serves the public listeners. `make_instance` makes an instance of a cluster instead.
 
     Return the exit code: `DONE`; `FAILED` if it could not save all changes, or if a later start may succeed;
     `CONFIG` if it cannot start until the operator fixes what the log names.
     """
     configure(configuration.log, configuration.log_level, sys.stderr, os.environ)
-    server: Server | None = None
+    server: Process | None = None
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            server = Server(configuration, begin_anew=begin_anew, make_front=make_front)
+            server = (
+                make_instance(configuration)
+                if make_instance
+                else Server(configuration, begin_anew=begin_anew, make_front=make_front)
+            )
             saved = runner.run(server.run())
     except (StartError, StoreError) as error:
         log.error("cannot %s: %s", "go on" if server and server.was_ready else "start", error)
@@ -94,6 +99,20 @@ def _passes(error: BaseException) -> bool:
     if isinstance(error, OSError) and not isinstance(error, ssl.SSLError):
         return error.errno in _PASSING_ERRORS
     return isinstance(error, PassingError | PassingStartError)
+
+
+class Process(Protocol):
+    """A server or an instance, as its process sees it."""
+
+    @property
+    def was_ready(self) -> bool:
+        """Return whether it served."""
+
+    async def run(self) -> bool:
+        """Start, serve until a signal, stop. Return whether everything was saved.
+
+        Raises `StartError` or `StoreError` if it cannot start, or cannot go on.
+        """
 
 
 class Server:

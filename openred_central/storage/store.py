@@ -27,6 +27,10 @@ class PassingError(StoreError):
     """The store cannot do it now, and may later, without a change of a setting or a file."""
 
 
+class NotLeading(StoreError):
+    """Another process changes what this store holds, so this one must not, now or later."""
+
+
 class RowsRefused(StoreError):
     """A batch holds rows that no store could keep, such as a name with half a character in it.
 

@@ -36,6 +36,8 @@ FLUSH_S_MAX = 0.5
 LOOK_S = 1.0
 # The log lists so many rows of a batch that cannot be stored.
 REFUSED_LOGGED_MAX = 10
+# A commit under way may still end within so long when another process has taken over the store.
+ABANDON_S = 0.2
 # The pause before revocations are stored again after a failure.
 RETRY_REVOCATIONS_S = 1.0
 
@@ -131,6 +133,7 @@ class Saver(StoppableTask):
         self._task: asyncio.Task[None] | None = None
         self._gave_up = False
         self._ended = self._saved_all = False
+        self._abandoned = False
         # All changes numbered up to here are committed.
         self._saved_change = 0
         # In the order of the calls. A caller may wait a little too long, behind a caller with a newer change,
@@ -199,9 +202,9 @@ class Saver(StoppableTask):
         """Save pending changes until `stop` and all are saved. Run one task at a time."""
         self._task, self._ended = asyncio.current_task(), False
         try:
-            while not (await self._save_batch() and self.stopping):
+            while not self._abandoned and not (await self._save_batch() and self.stopping):
                 await self._pause()
-            self._saved_all = True
+            self._saved_all = not self._abandoned or not self._directory.pending
         except asyncio.CancelledError:
             if not self._gave_up:
                 raise
@@ -214,17 +217,23 @@ class Saver(StoppableTask):
         if self._task is None:
             self._end()
             return
-        done, _ = await asyncio.wait({self._task}, timeout=self._options.stop_timeout_s)
+        timeout_s = ABANDON_S if self._abandoned else self._options.stop_timeout_s
+        done, _ = await asyncio.wait({self._task}, timeout=timeout_s)
         if not done:
             log.error(
                 "gave up saving the last changes after %g s; last error: %s",
-                self._options.stop_timeout_s,
+                timeout_s,
                 self.trouble.last_error or "none, the last commit still runs",
             )
             self._gave_up = True
             self._task.cancel()
             await asyncio.wait({self._task})
         self._gave_up = not self._saved_all
+
+    def abandon(self) -> None:
+        """Let `finish` save nothing more: another process has taken over the store."""
+        self._abandoned = True
+        self.stop()
 
     def _end(self) -> None:
         self._ended = True
@@ -424,6 +433,7 @@ class RevocationSaver:
         retry_s: float = RETRY_REVOCATIONS_S,
     ) -> None:
         self.revocations = revocations
+        self._abandoned = False
         self._store = store
         self._writer = writer
         self._retry_s = retry_s
@@ -450,12 +460,16 @@ class RevocationSaver:
             self._retrying = asyncio.create_task(self._retry())
         return False
 
+    def abandon(self) -> None:
+        """Let `finish` store nothing more: another process has taken over the store."""
+        self._abandoned = True
+
     async def finish(self) -> None:
         """Store all revocations, or log after `stop_timeout_s` that it gave up."""
         if self._retrying is not None:
             self._retrying.cancel()
         try:
-            async with asyncio.timeout(self._stop_timeout_s):
+            async with asyncio.timeout(ABANDON_S if self._abandoned else self._stop_timeout_s):
                 await self._retry()
         except TimeoutError:
             self._gave_up = True

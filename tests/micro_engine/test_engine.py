@@ -380,3 +380,36 @@ def test_ten_lines_serve_until_a_signal_and_end_well(number: signal.Signals) -> 
         _, rest = process.communicate(timeout=20)
         assert process.returncode == 0
         assert "drained, 0 connections were cut" in rest
+
+
+async def test_other_handlers_take_over_with_connections_and_counts_in_place(
+    served: Served, client: Client
+) -> None:
+    held, released = asyncio.Event(), asyncio.Event()
+    await client.ask(get("/hello/a"))
+
+    def first() -> None:
+        async def hello(request: Request, name: str) -> Response:
+            held.set()
+            await released.wait()
+            return Response.json({"by": "first"})
+
+        served.engine.route("/hello/{name}")(hello)
+
+    def second() -> None:
+        async def hello(request: Request, name: str) -> Response:
+            return Response.json({"by": "second"})
+
+        served.engine.route("/hello/{name}")(hello)
+
+    served.engine.reroute(first)
+    asked = asyncio.create_task(client.ask(get("/hello/a")))
+    await held.wait()
+    served.engine.reroute(second)
+    async with client_of(served) as other:
+        assert (await other.ask(get("/hello/a")))[2] == b'{"by":"second"}'
+    released.set()
+    assert (await asked)[2] == b'{"by":"first"}'
+    assert (await client.ask(get("/hello/a")))[2] == b'{"by":"second"}'
+    counts = {route.template: route.responses[2] for route in served.engine.routes()}
+    assert counts == {"/hello/{name}": 4}
