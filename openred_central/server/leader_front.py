@@ -1,0 +1,206 @@
+"""The public listeners of an instance that leads its cluster, and its port for the other instances."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Final
+
+from ..api.caller.limiting import Handler
+from ..api.confirming import confirming, strict
+from ..api.endpoint import Endpoint
+from ..api.feed.broadcast import Broadcast
+from ..api.feed.event_log import EventFeed
+from ..api.handing_on import numbering
+from ..api.routes import install
+from ..api.service import Api
+from ..clock import AttendedTime
+from ..cluster.forwarding import PLACES
+from ..cluster.hub import Member
+from ..cluster.leadership import Leadership
+from ..cluster.link import Kind, Link, LinkBroken, read_json
+from ..cluster.listening import ClusterListener
+from ..directory.directory import Directory
+from ..directory.state.changes import Batch
+from ..listening import Certificate
+from ..micro_engine.engine import Engine
+from ..micro_engine.limits import EngineLimits
+from ..reporting.traffic import Served, Sums, Traffic, read_served, read_traffic
+from ..tasks.stall_meter import StallMeter
+from .assembly import Assembly
+from .feeding import Feeding
+from .front import Figures, Work
+from .public import Public
+
+log = logging.getLogger("openred.cluster")
+
+# An instance that connects says who it is within so long.
+JOIN_TIMEOUT_S: Final = 3.0
+# An answer waits so long for a word of the database.
+CONFIRM_TIMEOUT_S: Final = 3.0
+INSTANCES_MAX: Final = 64
+
+
+class LeaderFront:
+    """A `Front` for one term. `seq` is the number of the last commit before it, `run` names the numbers.
+
+    Other instances reach this one by `listener`. `answering` is called once it answers there; `resume`
+    returns what serves `public` after this term.
+    """
+
+    workers: Sums | None = None
+
+    def __init__(
+        self,
+        assembly: Assembly,
+        public: Public,
+        listener: ClusterListener,
+        leadership: Leadership,
+        *,
+        run: str,
+        seq: int,
+        stopping: Callable[[], bool],
+        answering: Callable[[], None],
+        resume: Callable[[Api], Callable[[], None]],
+    ) -> None:
+        self._assembly = assembly
+        self._clock = assembly.clock
+        self._public = public
+        self._listener = listener
+        self._leadership = leadership
+        self._run = run
+        self._first_seq = seq
+        self._stopping = stopping
+        self._answering = answering
+        self._resume = resume
+        self.limits = assembly.configuration.limits()
+        # The words of followers about themselves, and their figures, by their names.
+        self.joined: dict[str, dict[str, Any]] = {}
+        self.reported: dict[str, Any] = {}
+        self._members = set[Member]()
+        self._ended = asyncio.Event()
+        limits = EngineLimits(
+            body_bytes_max=assembly.configuration.engine().body_bytes_max,
+            connections_max=INSTANCES_MAX * PLACES,
+            drain_timeout_s=assembly.configuration.drain_timeout_s,
+        )
+        self._engine = Engine(
+            limits=limits,
+            clock=self._clock,
+            new_request_id=assembly.new_request_id,
+            fast_path=False,
+        )
+
+    def lead(self, directory: Directory, attended: AttendedTime) -> None:
+        directory.may_change = self._leadership.may_change
+        self._attended = attended
+        self._feeding = Feeding(
+            directory,
+            attended,
+            self._run,
+            seq=self._first_seq,
+            more=dict,
+            reported=self.reported.__setitem__,
+        )
+
+    def on_committed(self, batch: Batch) -> None:
+        self._feeding.hub.committed(batch)
+
+    def horizon_s(self) -> float:
+        return self._feeding.hub.horizon_s()
+
+    def promising(self, api: Api) -> Api:
+        return strict(api)
+
+    def served(self) -> Served:
+        return read_served(self._public.engine)
+
+    def attach(
+        self, api: Api, feed: EventFeed, broadcast: Broadcast, stalls: StallMeter, figures: Figures
+    ) -> None:
+        self._api = api
+        self._feeding.attach(api, feed, broadcast, figures)
+        self._traffic = partial(read_traffic, self._public.engine, broadcast, stalls, api.limits.refusals)
+        install(self._engine, api, self._wrap)
+
+    def traffic(self) -> Traffic:
+        return self._traffic()
+
+    async def start(self, certificate: Certificate | None, stop: asyncio.Event) -> list[str]:
+        addresses = await self._public.serve(lambda: install(self._public.engine, self._api, self._wrap))
+        self._listener.answer_by(self._engine)
+        self._answering()
+        return addresses
+
+    def works(self) -> Sequence[Work]:
+        return [("instances", self._tell)]
+
+    async def serve_link(self, link: Link) -> None:
+        """Take in an instance that follows, and feed it until its link ends."""
+        try:
+            async with asyncio.timeout(JOIN_TIMEOUT_S):
+                kind, content = await link.receive()
+            if kind is not Kind.JOIN:
+                raise LinkBroken(f"an instance began with {kind.name}, expected is JOIN")
+            who = read_json(kind, content)
+            name = str(who["name"])
+        except (LinkBroken, TimeoutError, KeyError, TypeError) as error:
+            log.warning("an instance was not taken in: %s", error or "it did not say who it is")
+            return
+        member = Member(f"instance {name}", link, self._attended.now())
+        self.joined[member.name] = who
+        self._members.add(member)
+        log.info("%s follows, from %s", member.name, who.get("url"))
+        try:
+            await self._feeding.hub.serve(member)
+        finally:
+            self._members.discard(member)
+            self.joined.pop(member.name, None)
+            self.reported.pop(member.name, None)
+            log.info("%s does not follow any more", member.name)
+
+    async def _tell(self) -> None:
+        """Tell the others the time, until the end of this term."""
+        telling = asyncio.create_task(self._feeding.hub.run())
+        ending = asyncio.create_task(self._ended.wait())
+        await asyncio.wait([telling, ending], return_when=asyncio.FIRST_COMPLETED)
+        ending.cancel()
+        if telling.done():
+            telling.result()
+        telling.cancel()
+
+    async def drain(self) -> int:
+        """Answer what is in flight. The public engine goes on as a follower's, unless the process stops."""
+        self._ended.set()
+        self._listener.answer_by(None)
+        if self._stopping():
+            cut = await self._public.engine.drain()
+        else:
+            cut = 0
+            await self._public.serve(self._resume(self._api))
+        return cut + await self._engine.drain()
+
+    def hurry(self) -> None:
+        self._public.engine.hurry()
+        self._engine.hurry()
+
+    def renew_tls(self, context: ssl.SSLContext) -> None:
+        self._public.engine.renew_tls(context)
+
+    def close(self) -> None:
+        for member in list(self._members):
+            member.link.abort()
+
+    def _wrap(self, endpoint: Endpoint, handler: Handler) -> Handler:
+        api, leading = self._api, self._feeding.leading
+        confirmed = confirming(
+            endpoint,
+            api,
+            handler,
+            lambda came_s: self._leadership.confirmed(came_s, CONFIRM_TIMEOUT_S),
+            self._clock.elapsed_s,
+        )
+        return numbering(endpoint, api, confirmed, self._run, lambda: leading.seq)
