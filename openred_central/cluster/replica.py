@@ -81,6 +81,11 @@ class Replica:
             and self._clock.monotonic_s() - self._tick_s <= TICKS_MISSED_S
         )
 
+    @property
+    def behind_s(self) -> float:
+        """How long ago the leader was heard."""
+        return max(0.0, self._clock.monotonic_s() - self._tick_s)
+
     async def load(self) -> None:
         """Take the first load, and frames until they have caught up with it. Raise `LinkBroken`."""
         with paused():

@@ -19,6 +19,7 @@ from ..api.handing_on import handing_on
 from ..api.routes import NAMES, install
 from ..api.service import Api, Moments
 from ..api.wire.caching import Once
+from ..api.wire.cluster import ClusterFigures
 from ..clock import AttendedTime
 from ..cluster.forwarding import Forwarder
 from ..cluster.replica import Replica
@@ -67,7 +68,8 @@ class Follower:
     """The handlers of a follower, from `replica`, whose leader said `hello` at the beginning.
 
     `told` returns the last word of the leader. `started_s` and `steady_ahead_s` are as in `Prover`;
-    `subscribers_max` is the limit of subscribers here, `stopping` returns whether this process stops.
+    `subscribers_max` is the limit of subscribers here, `stopping` returns whether this process stops,
+    `cluster` the figures of its cluster.
     """
 
     def __init__(
@@ -84,6 +86,7 @@ class Follower:
         steady_ahead_s: float,
         subscribers_max: int,
         stopping: Callable[[], bool],
+        cluster: Callable[[], ClusterFigures | None] = lambda: None,
     ) -> None:
         self._run = hello["run"]
         self._replica = replica
@@ -133,6 +136,7 @@ class Follower:
             fast_path=configuration.fast_path,
             forecast_public=configuration.forecast_public == "all",
             near=configuration.near or None,
+            cluster=cluster,
         )
 
     def install(self, engine: Engine, forwarder: Forwarder) -> None:

@@ -15,6 +15,7 @@ import signal
 import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 from .. import __version__
@@ -24,6 +25,7 @@ from ..api.feed.event_log import EventLog, FollowingFeed
 from ..api.handing_on import handing_on
 from ..api.routes import install
 from ..api.service import Api
+from ..api.wire.cluster import ClusterFigures, InstanceFigures
 from ..clock import AttendedTime
 from ..cluster.forwarding import Forwarder
 from ..cluster.leadership import Leadership
@@ -98,6 +100,7 @@ class Instance:
         self._standing: Standing | None = None
         self._following: Following | None = None
         self._front: LeaderFront | None = None
+        self._replica: Replica | None = None
         self._told: dict[str, Any] = {}
         self._rollback: RolledBack | None = None
         self.was_ready = False
@@ -210,6 +213,24 @@ class Instance:
     def _status(self) -> str:
         return self._leadership.role.value
 
+    def _cluster(self) -> ClusterFigures:
+        """Return the figures of the cluster, as this instance knows it."""
+        leadership, now_s, front = self._leadership, self._clock.elapsed_s(), self._front
+        row, role = leadership.row, leadership.role
+        name, leads = self._who["name"], role in (Role.LEADER, Role.WITHOUT_LEASE)
+        confirmed_s = max(0.0, now_s - self._store.confirmed_s) if leads else None
+        others = front.instances() if front is not None else ()
+        return ClusterFigures(
+            instance=name,
+            role=_wire(role),
+            term=row.term if row else 0,
+            leader=str(row.leader.get("name")) if row and row.holder else None,
+            seq=front.seq if front is not None else self._following.seq if self._following else 0,
+            behind_s=self._replica.behind_s if self._replica and not leads else 0.0,
+            confirmed_s=confirmed_s,
+            instances=(InstanceFigures(name, _wire(role), 0.0), *others) if leads else (),
+        )
+
     # The role of a follower.
 
     async def _follow(self) -> None:
@@ -267,7 +288,7 @@ class Instance:
             assert self._standing is not None
             following, attended = self._following, self._standing.attended
         feed = FollowingFeed(EventLog(hello["events"]))
-        replica = self._replica = Replica(
+        replica = Replica(
             link,
             following,
             attended,
@@ -277,6 +298,7 @@ class Instance:
             events=feed.receive,
             renew=lambda: None,
         )
+        self._replica = replica
         await replica.load()
         if self._following is None:
             self._carry_to_follower(following)
@@ -300,12 +322,12 @@ class Instance:
             steady_ahead_s=self._clock.wall_s() - self._clock.monotonic_s(),
             subscribers_max=self._configuration.events_subscribers_max,
             stopping=self._stop.is_set,
+            cluster=self._cluster,
         )
         since_s = attended.now().attended_s
         self._forwarder.retarget(way)
         addresses = await self._public.serve(lambda: follower.install(self._public.engine, self._forwarder))
         self._announce(f"follows, {len(directory)} nodes", addresses)
-        self._report = lambda: replica.report({"seq": replica.seq})
         replica.ready(since_s)
         works = (replica.run, replica.deliver, follower.broadcast.run)
         try:
@@ -321,8 +343,9 @@ class Instance:
         """Answer what is in flight, and hand over the last signs of life."""
         cut = await self._public.engine.drain()
         with contextlib.suppress(LinkBroken):
-            await self._replica.flush()
-            self._replica.drained(cut)
+            if self._replica is not None:
+                await self._replica.flush()
+                self._replica.drained(cut)
             await link.close()
 
     def _carry_to_follower(self, following: Following) -> None:
@@ -334,7 +357,8 @@ class Instance:
 
     def _take_told(self, told: dict[str, Any]) -> None:
         self._told = told
-        self._replica.report({"seq": self._replica.seq})
+        if self._replica is not None:
+            self._replica.report({"seq": self._replica.seq})
 
     # The role of the leader.
 
@@ -357,8 +381,9 @@ class Instance:
         assembly = Assembly.here(self._configuration)
         directory, attended = await in_thread(self._loader, assembly.load, self._store)
         log_unserved(directory, self._store.location)
-        row = self._leadership.row
-        assert row is not None
+        row, term = self._leadership.row, self._leadership.term
+        if row is None or term is None:
+            return
         front = LeaderFront(
             assembly,
             self._public,
@@ -367,16 +392,12 @@ class Instance:
             run=row.lineage.replace("-", ""),
             seq=self._store.seq,
             stopping=self._stop.is_set,
-            # Requests that wait for a leader find this one.
-            answering=lambda: self._forwarder.retarget(self._own_way),
+            answering=partial(self._answer_as_leader, term),
+            cluster=self._cluster,
             resume=self._between_roles,
         )
-        term = self._leadership.term
-        if term is None:
-            return
-        self._leadership.caught_up(term)
         writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="writer")
-        vault = open_vault(self._configuration, self._clock, os.urandom)
+        vault = open_vault(self._configuration, self._clock, os.urandom, self._store, writer)
         stop = asyncio.Event()
         lead = Lead(assembly, front, Notifier({}, os.getpid(), str), stop)
         self._carry_to_leader(directory, attended)
@@ -390,6 +411,11 @@ class Instance:
             front.close()
             vault.close()
             writer.shutdown(wait=False)
+
+    def _answer_as_leader(self, term: int) -> None:
+        self._leadership.caught_up(term)
+        # Requests that wait for a leader find this one.
+        self._forwarder.retarget(self._own_way)
 
     async def _end_term(self, lead: Lead, stop: asyncio.Event) -> None:
         await self._until(lambda: self._leadership.role is Role.FOLLOWER)
@@ -427,3 +453,8 @@ class Instance:
         if not self.was_ready:
             self.was_ready = True
             self._notifier.ready()
+
+
+def _wire(role: Role) -> str:
+    """Return the word for `role` in answers."""
+    return role.name.lower()

@@ -190,6 +190,7 @@ class Lead:
                 broadcast.log.last,
                 _failures(self._supervisor, vault),
                 self._front.workers,
+                api.cluster(),
             ),
             parts.snapshotter,
             vault.keykeeper,

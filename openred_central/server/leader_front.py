@@ -6,6 +6,7 @@ import asyncio
 import logging
 import ssl
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
@@ -17,6 +18,7 @@ from ..api.feed.event_log import EventFeed
 from ..api.handing_on import numbering
 from ..api.routes import install
 from ..api.service import Api
+from ..api.wire.cluster import FOLLOWER, ClusterFigures, InstanceFigures
 from ..clock import AttendedTime
 from ..cluster.forwarding import PLACES
 from ..cluster.hub import Member
@@ -42,13 +44,15 @@ JOIN_TIMEOUT_S: Final = 3.0
 # An answer waits so long for a word of the database.
 CONFIRM_TIMEOUT_S: Final = 3.0
 INSTANCES_MAX: Final = 64
+# Before the names of followers, in the log.
+PREFIX: Final = "instance "
 
 
 class LeaderFront:
     """A `Front` for one term. `seq` is the number of the last commit before it, `run` names the numbers.
 
     Other instances reach this one by `listener`. `answering` is called once it answers there; `resume`
-    returns what serves `public` after this term.
+    returns what serves `public` after this term; `cluster` returns the figures of the cluster.
     """
 
     workers: Sums | None = None
@@ -64,6 +68,7 @@ class LeaderFront:
         seq: int,
         stopping: Callable[[], bool],
         answering: Callable[[], None],
+        cluster: Callable[[], ClusterFigures],
         resume: Callable[[Api], Callable[[], None]],
     ) -> None:
         self._assembly = assembly
@@ -75,6 +80,7 @@ class LeaderFront:
         self._first_seq = seq
         self._stopping = stopping
         self._answering = answering
+        self._cluster = cluster
         self._resume = resume
         self.limits = assembly.configuration.limits()
         # The words of followers about themselves, and their figures, by their names.
@@ -113,7 +119,20 @@ class LeaderFront:
         return self._feeding.hub.horizon_s()
 
     def promising(self, api: Api) -> Api:
-        return strict(api)
+        return replace(strict(api), cluster=self._cluster)
+
+    @property
+    def seq(self) -> int:
+        """The number of the last commit."""
+        return self._feeding.leading.seq
+
+    def instances(self) -> tuple[InstanceFigures, ...]:
+        """Return the instances that follow."""
+        now_s = self._clock.monotonic_s()
+        return tuple(
+            InstanceFigures(member.name.removeprefix(PREFIX), FOLLOWER, max(0.0, now_s - member.heard_s))
+            for member in self._members
+        )
 
     def served(self) -> Served:
         return read_served(self._public.engine)
@@ -150,7 +169,7 @@ class LeaderFront:
         except (LinkBroken, TimeoutError, KeyError, TypeError) as error:
             log.warning("an instance was not taken in: %s", error or "it did not say who it is")
             return
-        member = Member(f"instance {name}", link, self._attended.now())
+        member = Member(PREFIX + name, link, self._attended.now())
         self.joined[member.name] = who
         self._members.add(member)
         log.info("%s follows, from %s", member.name, who.get("url"))

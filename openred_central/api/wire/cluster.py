@@ -8,7 +8,8 @@ from .fields import or_null
 from .schemas import COUNT, DURATION_S, TEXT, listing, thing
 
 LEADER: Final = "leader"
-ROLES: Final = ("follower", "catching_up", LEADER, "without_lease")
+FOLLOWER: Final = "follower"
+ROLES: Final = (FOLLOWER, "catching_up", LEADER, "without_lease")
 
 _ROLE = {"enum": [*ROLES]}
 CLUSTER = thing(
