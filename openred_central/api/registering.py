@@ -7,7 +7,7 @@ from typing import Any
 from ..clock import Now
 from ..directory.directory import Registered
 from ..directory.lifecycle import WIRE_NAMES
-from ..directory.registration import Registration
+from ..directory.registration import Registration, repeats_first
 from ..directory.state.node import PROVEN, Profile
 from ..errors import CallerError
 from ..limits.origins import Origin
@@ -75,7 +75,8 @@ REGISTERED = thing(
         "message": TEXT,
         "claim": {
             "type": "string",
-            "description": "Sent once: proves later changes, as `Authorization: Claim <secret>`.",
+            "description": "Proves later changes, as `Authorization: Claim <secret>`. Sent to a new node, "
+            "and again if it repeats its registration within a minute from its address.",
         },
         "session": schemas.SESSION,
         "previous_state": schemas.STATE,
@@ -102,12 +103,12 @@ KEY_CHANGED = thing(
 async def register(api: Api, request: Request) -> Response:
     body, origin, now = request.json(), api.limits.origin(request), api.now()
     registered = register_plainly(api, request, body, origin, now) if api.fast_path else None
-    shown = NOTHING
+    shown, again = NOTHING, False
     if registered is None:
-        registered, shown = _register(api, request, body, origin, now)
+        registered, shown, again = _register(api, request, body, origin, now)
     if registered.outcome == "registered":
         api.limits.node_added(origin, registered.slot)
-    document = _describe(api, origin, registered, now)
+    document = _describe(api, origin, registered, now, again=again)
     if session := api.prover.fresh_session(shown, registered.slot, now):
         document["session"] = session
     durable = document["durable"] = await api.saved(registered.change)
@@ -119,16 +120,25 @@ async def register(api: Api, request: Request) -> Response:
     return Response.json(document, status=status)
 
 
-def _register(api: Api, request: Request, body: Any, origin: Origin, now: Now) -> tuple[Registered, Shown]:
-    """Register the node of a `body`. Return the result, and the proof in the request."""
+def _register(
+    api: Api, request: Request, body: Any, origin: Origin, now: Now
+) -> tuple[Registered, Shown, bool]:
+    """Register the node of a `body`.
+
+    Return the result, the proof in the request, and whether it only repeats the registration of a new node.
+    """
     registration, key = _read_registration(api, Fields.of_body(body), origin, now)
     check_addresses(origin, registration.profile, strict=api.prover.strict)
-    known = api.directory.nodes.registry.slot_of(registration.node_id)
+    registry = api.directory.nodes.registry
+    known = registry.slot_of(registration.node_id)
+    again = known is not None and repeats_first(
+        registry.record(known), registration, now, api.directory.lifecycle.coma_s
+    )
     permit = api.prover.for_registration(request, registration, key, known, now)
     if known is None:
         api.limits.charge_new_node(origin)
     registered = api.directory.register(registration, proved=permit.proved, signed=permit.signed, now=now)
-    return registered, permit.shown
+    return registered, permit.shown, again
 
 
 REGISTER = Endpoint(
@@ -272,7 +282,7 @@ def _read_away(fields: Fields, now: Now, away_s_max: float) -> float | None:
     return away_until_at
 
 
-def _describe(api: Api, origin: Origin, registered: Registered, now: Now) -> dict[str, Any]:
+def _describe(api: Api, origin: Origin, registered: Registered, now: Now, *, again: bool) -> dict[str, Any]:
     registry, slot = api.directory.nodes.registry, registered.slot
     node_id, flags, registered_at = registry.node_id(slot), registry.flags[slot], registry.registered_at[slot]
     last_seen = rfc3339(registry.last_seen_at[slot])
@@ -296,11 +306,15 @@ def _describe(api: Api, origin: Origin, registered: Registered, now: Now) -> dic
             document["message"] = "Welcome. The node is bound to its key: sign every change from now on."
         else:
             document["claim"] = api.prover.claims.claim(node_id, registered_at)
-            document["message"] = "Welcome. Keep the claim: it proves later changes, and is sent only once."
+            document["message"] = "Welcome. Keep the claim: it proves later changes."
     elif registered.outcome == "revived":
         document["previous_state"] = registered.previous_state.wire
         document["asleep_s"] = round(registered.slept_s, 3)
         document["message"] = "Welcome back. Your identity was kept."
+    elif again and not flags & PROVEN:
+        # The answer with the claim may have been lost on its way: nobody else is at the address of the node.
+        document["claim"] = api.prover.claims.claim(node_id, registered_at)
+        document["message"] = "The node is registered already. Keep the claim: it proves later changes."
     else:
         document["message"] = "The record is up to date."
     return document

@@ -103,7 +103,7 @@ class Client:
 
     @property
     def claim(self) -> str | None:
-        """The secret of a node without a key. Keep it: the directory sends it only once."""
+        """The secret of a node without a key. Keep it: the directory sends it to new nodes only."""
         return self._identity.claim
 
     def now_s(self) -> float:

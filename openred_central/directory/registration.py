@@ -9,6 +9,7 @@ from ..errors import CallerError
 from .lifecycle import State
 from .state.node import (
     DISCOVERABLE,
+    HELD,
     KEYED,
     OBSERVED,
     PROVEN,
@@ -21,6 +22,8 @@ from .state.node import (
 
 # A repeated wall time yields a slightly different attended time, because the clocks drift.
 SAME_TIME_S = 1.0
+# A caller that did not receive the answer to its registration may repeat it for so long.
+REPEATED_S_MAX = 60.0
 
 
 class Registration(NamedTuple):
@@ -133,6 +136,21 @@ def repeats_absence(known: Record, changed: Record, registration: Registration) 
     if not (registration.away_until_at and known.away_until_s):
         return False
     return changed._replace(away_from_s=known.away_from_s, away_until_s=known.away_until_s) == known
+
+
+def repeats_first(record: Record, registration: Registration, now: Now, away_s_max: float) -> bool:
+    """Return whether the node registered a moment ago, and its record is as this registration makes it.
+
+    The caller is at each address that the record names, where the directory saw the node, too. Nothing else
+    proves it to be the node. See `new_record`.
+    """
+    return (
+        abs(now.wall_s - record.registered_at) <= REPEATED_S_MAX
+        and registration.is_observed
+        and record.flags & (OBSERVED | HELD) == OBSERVED
+        and not record.history
+        and amended(record, registration, now, away_s_max) is None
+    )
 
 
 def names_key_of(registration: Registration, record: Record) -> bool:

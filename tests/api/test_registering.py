@@ -58,7 +58,7 @@ def test_a_new_node_gets_201_with_all_fields() -> None:
         "key_status": "opaque",
         "durable": True,
         "revision": 1,
-        "message": "Welcome. Keep the claim: it proves later changes, and is sent only once.",
+        "message": "Welcome. Keep the claim: it proves later changes.",
     }
     assert len(claim) == 22
     assert 0.15 * HOUR_S <= reply.document["heartbeat_advice_s"] <= 1.41 * HOUR_S
@@ -251,6 +251,88 @@ def test_a_claim_is_sent_once() -> None:
     assert "claim" not in world.register(port=1, claim=claim).document
     world.wait(300 * DAY_S)
     assert "claim" not in world.register(port=1).document
+
+
+@pytest.mark.parametrize("public_key", ["key-1", OWNER.public_text])
+def test_a_node_whose_answer_was_lost_gets_its_claim_again(public_key: str) -> None:
+    world = World()
+    fields = {"address": PEER, "public_key": public_key, "addresses": [{"address": PEER, "port": 9}]}
+    claim = world.claim_of(**fields)
+    for _ in range(2):
+        world.wait(30.0)
+        again = world.register(**fields)
+        assert (again.status, again.document["status"], again.document["claim"]) == (200, "updated", claim)
+    # It proves later changes.
+    assert world.register(**fields | {"port": 1}, claim=claim).status == 200
+
+
+def test_an_announced_absence_is_part_of_what_is_repeated() -> None:
+    world = World()
+    fields = {"address": PEER, "away_until": "2027-01-20T08:00:00Z"}
+    claim = world.claim_of(**fields)
+    assert world.register(**fields).document["claim"] == claim
+    assert "claim" in world.register(address=PEER).document
+    assert "claim" not in world.register(address=PEER, away_until="2027-01-21T08:00:00Z").document
+
+
+@pytest.mark.parametrize(
+    "elsewhere",
+    [
+        {"address": "192.0.2.1"},
+        {"address": "node.example"},
+        {"address": PEER, "addresses": [{"address": "192.0.2.1", "port": 9}]},
+    ],
+)
+def test_no_claim_is_repeated_at_an_address_where_the_node_was_not_seen(elsewhere: dict[str, Any]) -> None:
+    world = World()
+    world.claim_of(**elsewhere)
+    again = world.register(**elsewhere)
+    assert again.document["status"] == "updated"
+    assert "claim" not in again.document
+
+
+def test_no_claim_is_repeated_to_another_address() -> None:
+    world = World()
+    claim = world.claim_of(address=PEER)
+    again = world.call("POST", "/register", NODE | {"address": PEER}, peer="198.51.100.8")
+    assert again.document["status"] == "updated"
+    assert "claim" not in again.document
+    # Nor where the node has moved to from elsewhere.
+    world.call("POST", "/register", NODE | {"address": PEER, "port": 2}, claim=claim, peer="198.51.100.8")
+    assert "claim" not in world.register(address=PEER, port=2).document
+
+
+def test_no_claim_is_repeated_later() -> None:
+    world = World()
+    world.claim_of(address=PEER)
+    world.wait(61.0)
+    assert "claim" not in world.register(address=PEER).document
+    # Nor after a jump of the clock to long before.
+    world.clock.jump_wall(-300.0)
+    assert "claim" not in world.register(address=PEER).document
+
+
+@pytest.mark.parametrize("change", ["services", "departure", "key", "signature", "silence", "hold"])
+def test_no_claim_is_repeated_once_anything_changed(change: str) -> None:
+    world = World(lifecycle=lifecycle_options(heartbeat_tolerance_s=10.0))
+    fields: dict[str, Any] = {"address": PEER, "public_key": OWNER.public_text}
+    claim = world.claim_of(**fields)
+    if change == "services":
+        assert world.register(**fields, services=["relay"], claim=claim).status == 200
+    elif change == "departure":
+        assert world.call("DELETE", "/nodes/node-1?mode=leave", claim=claim).status == 200
+    elif change == "key":
+        assert rotate(world, None, NEW, claim=claim).status == 200
+        fields["public_key"] = NEW.public_text
+    elif change == "signature":
+        # Neither for the one who signs, whose key is all the proof that counts now.
+        assert "claim" not in [*enrol(world, address=PEER).document, *enrol(world, address=PEER).document]
+    elif change == "silence":
+        world.wait(20.0)
+        assert world.register(**fields).document["status"] == "revived"
+    else:
+        world.directory.hold("node-1", world.now())
+    assert "claim" not in world.register(**fields).document
 
 
 def test_after_death_only_the_same_key_may_have_the_name() -> None:

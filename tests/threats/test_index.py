@@ -23,6 +23,9 @@ TESTS: dict[str, tuple[str, ...]] = {
         "test_both_keys_sign_a_key_change_and_the_former_is_void",
         "test_changed_data_needs_the_claim_in_every_state",
         "test_departure_needs_the_claim",
+        "test_no_claim_is_repeated_to_another_address",
+        "test_no_claim_is_repeated_later",
+        "test_no_claim_is_repeated_once_anything_changed",
     ),
     "a node's key that was stolen": (
         "test_the_present_key_alone_does_not_break_a_commitment",
