@@ -208,7 +208,7 @@ class PostgresStore:
             except Damage as error:
                 raise DamageError(f"cannot write {self.location}: {error}; restore a backup") from error
             batch = batch._replace(pages=pages)
-        self._open.run(self._writer.commit(encode(batch)))
+        self._open.run(self._writer.write("commit_1", *encode(batch), is_commit=True))
 
     def _stored_page(self, slot: int) -> bytes | None:
         row = self._open.run(self._watching.read(SELECT_PAGE_OF, (slot, slot // PAGE_SLOTS), RENEW_TIMEOUT_S))

@@ -8,7 +8,10 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Coroutine
+from concurrent.futures import CancelledError, Future
 from typing import Any, TypeVar
+
+from ..store import StoreError
 
 Value = TypeVar("Value")
 
@@ -19,31 +22,46 @@ class LoopThread:
     def __init__(self, name: str) -> None:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name=name, daemon=True)
+        # What callers wait for; None once it is closed.
+        self._waiting: set[Future[Any]] | None = set()
+        self._lock = threading.Lock()
         self._thread.start()
 
-    def run(self, work: Coroutine[Any, Any, Value], timeout_s: float | None = None) -> Value:
+    def run(self, work: Coroutine[Any, Any, Value]) -> Value:
         """Run `work` on the loop, and return its result once it has one.
 
-        Raises what `work` raises, and `TimeoutError` where it takes longer than `timeout_s`; then it is
-        cancelled.
+        Raises what `work` raises, and `StoreError` where the loop was closed before.
         """
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        with self._lock:
+            if self._waiting is None:
+                work.close()
+                raise StoreError("the connections to the database are closed")
+            future = asyncio.run_coroutine_threadsafe(work, self._loop)
+            self._waiting.add(future)
         try:
-            return future.result(timeout_s)
-        except BaseException:
-            future.cancel()
-            raise
+            return future.result()
+        except CancelledError:
+            raise StoreError("the connections to the database were closed meanwhile") from None
+        finally:
+            with self._lock:
+                if self._waiting is not None:
+                    self._waiting.discard(future)
 
     def close(self) -> None:
         """End what still runs, and the thread. Closing twice is harmless."""
-        if self._loop.is_closed():
+        with self._lock:
+            waiting, self._waiting = self._waiting, None
+        if waiting is None:
             return
-        self.run(self._cancel_all())
+        for future in waiting:
+            future.cancel()
+        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
 
-    async def _cancel_all(self) -> None:
+    async def _end(self) -> None:
+        """End all other tasks."""
         tasks = asyncio.all_tasks() - {asyncio.current_task()}
         for task in tasks:
             task.cancel()

@@ -14,6 +14,7 @@ import asyncio
 import logging
 import math
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -35,7 +36,6 @@ RENEW_TIMEOUT_S: Final = 1.0
 LOOK_AGAIN_S: Final = 0.25
 
 SELECT_ROW: Final = f"SELECT {', '.join(LeaseRow._fields)} FROM openred.cluster"
-_FENCE: Final = "$1, $2, $3, $4, $5"
 
 
 class Position(NamedTuple):
@@ -52,6 +52,11 @@ async def look(link: Link) -> LeaseRow:
         raise StoreError(f"{link.server.address.location} has lost its row `cluster`: restore a backup")
     *values, leader = row
     return LeaseRow._make([*values, orjson.loads(leader)])
+
+
+@cache
+def _places(count: int) -> str:
+    return ", ".join(f"${place}" for place in range(1, count + 1))
 
 
 class Writer:
@@ -96,7 +101,7 @@ class Writer:
         term, sent_s = max(seen.term, term_least) + 1, self._elapsed_s()
         row = await self._link.write(
             # Both numbers in one value.
-            "SELECT ARRAY[seq, tag] FROM openred.take_lease_1($1, $2, $3, $4, $5, $6, $7)",
+            f"SELECT ARRAY[seq, tag] FROM openred.take_lease_1({_places(7)})",
             (seen.lineage, seen.term, seen.renewals, term, self._run, orjson.dumps(leader).decode(), at),
             RENEW_TIMEOUT_S,
         )
@@ -106,30 +111,21 @@ class Writer:
         self.confirmed_s = sent_s
         return True
 
-    async def commit(self, values: tuple[Any, ...]) -> int:
-        """Commit the values of a batch, in the order of `commit_1`, and return the number of the commit."""
-        places = ", ".join(f"${place}" for place in range(6, 8 + len(values)))
-        await self._write(f"commit_1({_FENCE}, {places})", values, is_commit=True)
-        return self.seq
+    async def write(self, function: str, *values: Any, is_commit: bool = False) -> None:
+        """Write by a function of the schema, with as many attempts as it takes until the outcome is known.
 
-    async def write(self, function: str, *values: Any) -> None:
-        """Call another fenced function that writes."""
-        places = ", ".join(f"${place}" for place in range(6, 7 + len(values)))
-        await self._write(f"{function}({_FENCE}, {places})", values, is_commit=False)
-
-    async def _write(self, call: str, values: tuple[Any, ...], *, is_commit: bool) -> None:
-        """Write, with as many attempts as it takes until the outcome is known.
-
-        Raises `Fenced` or `RolledBack` where the row refuses it, another `StoreError` where it was not
-        written.
+        `values` are what it gets after the fence. Raises `Fenced` or `RolledBack` where the row refuses it,
+        another `StoreError` where it was not written.
         """
         async with self._turn:
             self._require_term()
             following = Position(self.seq + is_commit, self._new_tag())
-            number = (following.seq,) if is_commit else ()
+            named = following if is_commit else following[1:]
             while True:
                 try:
-                    passed = await self._send(call, (*number, following.tag, self._wall_s(), *values))
+                    passed = await self._send(
+                        function, (*named, self._wall_s(), *values), self._at, WRITE_TIMEOUT_S
+                    )
                 except Interrupted as error:
                     log.warning("the outcome of a write is unknown: %s", error)
                     if await self._settle(following):
@@ -150,15 +146,15 @@ class Writer:
                 raise self._ending(await look(self._link))
 
     async def _renew(self, tag: int, at: Position) -> bool:
-        return await self._send(f"renew_1({_FENCE}, $6)", (tag, self._wall_s()), RENEW_TIMEOUT_S, at)
+        return await self._send("renew_1", (tag, self._wall_s()), at, RENEW_TIMEOUT_S)
 
     async def goodbye(self) -> None:
         """Give the lease back. Raises as `renew` does; from then on nothing is written in any case."""
         async with self._turn:
             self._require_term()
             try:
-                passed = await self._send(f"goodbye_1({_FENCE}, $6)", (self._at.tag, self._wall_s()))
-                if not passed:
+                values = self._at.tag, self._wall_s()
+                if not await self._send("goodbye_1", values, self._at, RENEW_TIMEOUT_S):
                     raise self._ending(await look(self._link))
             finally:
                 self.term = None
@@ -201,21 +197,14 @@ class Writer:
                 except StoreError as error:
                     log.debug("the lease was not renewed: %s", error)
 
-    async def _send(
-        self,
-        call: str,
-        values: tuple[Any, ...],
-        timeout_s: float = WRITE_TIMEOUT_S,
-        at: Position | None = None,
-    ) -> bool:
-        """Send a fenced statement; return whether it passed the fence."""
+    async def _send(self, function: str, values: tuple[Any, ...], at: Position, timeout_s: float) -> bool:
+        """Send a fenced statement from the position `at`; return whether it passed the fence."""
         # Connected first: what was not sent is not in doubt.
         await self._link.connected()
         sent_s = self._elapsed_s()
-        statement = f"SELECT openred.{call}"
-        passed: bool = await self._link.write(
-            statement, (self.term, self._run, *(at or self._at), *values), timeout_s
-        )
+        fenced = (self.term, self._run, *at, *values)
+        statement = f"SELECT openred.{function}({_places(len(fenced))})"
+        passed: bool = await self._link.write(statement, fenced, timeout_s)
         if passed:
             self.confirmed_s = sent_s
         return passed
