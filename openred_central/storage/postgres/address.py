@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final, NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 
 from ..store import StoreError
 
 PARAMETERS: Final = ("sslmode", "sslrootcert", "sslcert", "sslkey")
+_PASSWORD: Final = re.compile(r"(password=)[^&]*", re.IGNORECASE)
 
 
 class Address(NamedTuple):
@@ -36,17 +38,17 @@ def parse(url: str) -> Address:
     shown = redacted(url)
     parts = urlsplit(url)
     user, at, hosts = parts.netloc.rpartition("@")
-    if ":" in user:
+    named = [name for name, _ in parse_qsl(parts.query, keep_blank_values=True)]
+    if ":" in user or "password" in named:
         raise StoreError(
             f"{shown} has a password in it, which logs and lists of processes would show; "
             "put it into a file, and name that in OPENRED_DATABASE_PASSWORD_FILE"
         )
-    named = [name for name, _ in parse_qsl(parts.query, keep_blank_values=True)]
     unknown = next((name for name in named if name not in PARAMETERS), None)
     if unknown is not None:
         raise StoreError(f"{shown} has the parameter {unknown!r}, allowed are {', '.join(PARAMETERS)}")
     database = parts.path.removeprefix("/")
-    if not all(hosts.split(",")) or not database or "/" in database or parts.fragment:
+    if not all(hosts.split(",")) or not re.fullmatch(r"[^/@]+", database) or parts.fragment:
         raise StoreError(
             f"{shown} names no database; give postgresql://user@host:5432/name, "
             "with several hosts separated by commas"
@@ -57,7 +59,8 @@ def parse(url: str) -> Address:
 def redacted(url: str) -> str:
     """Return the URL of a database without a password that it has, for people. Other text stays as it is."""
     scheme, separator, rest = url.partition("://")
-    place, slash, path = rest.partition("/")
-    userinfo, at, hosts = place.rpartition("@")
+    # Unless it is written as it should, a password may hold any of the characters that part a URL.
+    userinfo, at, place = rest.rpartition("@")
     user, colon, _ = userinfo.partition(":")
-    return f"{scheme}{separator}{user}{colon and ':***'}{at}{hosts}{slash}{path}" if separator else url
+    place = _PASSWORD.sub(r"\1***", place)
+    return f"{scheme}{separator}{user}{colon and ':***'}{at}{place}" if separator else url

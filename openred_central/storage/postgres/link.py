@@ -22,6 +22,8 @@ class Link:
         self.server = server
         self._connection: asyncpg.Connection[Any] | None = None
         self._warnings: list[str] = []
+        # A connection carries out one statement at a time.
+        self._turn = asyncio.Lock()
 
     async def connected(self) -> asyncpg.Connection[Any]:
         """Return the connection, a new one where there is none. Raises `StoreError`; nothing was sent."""
@@ -42,19 +44,22 @@ class Link:
         a commit that waited for a standby in vain is visible, and may be lost with the primary. Raises
         another `StoreError` where it was not.
         """
-        connection = await self.connected()
-        self._warnings.clear()
-        value = await self._call(lambda: connection.fetchval(statement, *values), timeout_s)
-        # The listener is called on the next turn of the loop.
-        await asyncio.sleep(0)
-        if self._warnings:
-            raise Interrupted(f"{self.server.address.location} warns: {self._warnings[0]}")
+        async with self._turn:
+            connection = await self.connected()
+            self._warnings.clear()
+            value = await self._call(lambda: connection.fetchval(statement, *values), timeout_s)
+            # The listener is called on the next turn of the loop.
+            await asyncio.sleep(0)
+            warnings = self._warnings[:]
+        if warnings:
+            raise Interrupted(f"{self.server.address.location} warns: {warnings[0]}")
         return value
 
     async def read(self, statement: str, values: tuple[Any, ...], timeout_s: float) -> Any:
         """Return the first row that `statement` finds; None without any. Raises `StoreError`."""
-        connection = await self.connected()
-        return await self._call(lambda: connection.fetchrow(statement, *values), timeout_s)
+        async with self._turn:
+            connection = await self.connected()
+            return await self._call(lambda: connection.fetchrow(statement, *values), timeout_s)
 
     async def _call(self, begin: Callable[[], Coroutine[Any, Any, Value]], timeout_s: float) -> Value:
         task = asyncio.get_running_loop().create_task(begin())

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Coroutine, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import suppress
 from itertools import repeat
 from typing import Any, Final, TypeVar, get_type_hints
@@ -46,6 +48,8 @@ class Reading:
         self._server = server
         self._thread = thread
         self._left_alone = left_alone
+        # A load may still be under way when another one begins.
+        self._turn = asyncio.Lock()
         self._connection = thread.run(self._begin())
 
     async def _begin(self) -> asyncpg.Connection[Any]:
@@ -68,8 +72,9 @@ class Reading:
         self._thread.run(self._end())
 
     async def _end(self) -> None:
-        with suppress(Exception):
-            await self._connection.close(timeout=CLOSE_TIMEOUT_S)
+        async with self._turn:
+            with suppress(Exception):
+                await self._connection.close(timeout=CLOSE_TIMEOUT_S)
 
     def load_vitals(self) -> Vitals | None:
         """Load as `Store.load_vitals` does, and so for the other loads."""
@@ -90,17 +95,33 @@ class Reading:
 
     def _load(self, rows_max: int) -> Iterator[list[Sequence[Any]]]:
         """Yield records by columns, with what was heard since they were written."""
-        for rows in self._parts(SELECT_RECORDS, rows_max):
+        cursor = self._run(self._open(SELECT_RECORDS))
+        following = self._thread.begin(self._records(cursor, rows_max))
+        while True:
+            rows, pages = self._result(following)
+            if not rows:
+                return
+            # The database works on the next part while the caller does on this one.
+            following = self._thread.begin(self._records(cursor, rows_max))
             columns: list[Sequence[Any]] = list(zip(*rows, strict=True))
-            numbers = columns.pop()
-            pages = self.rows(SELECT_PAGES, *pages_of(columns[0]))
             try:
-                lay_over(columns, numbers, map(tuple, pages), self._left_alone)
+                lay_over(columns, columns.pop(), map(tuple, pages), self._left_alone)
             except Damage as error:
                 raise DamageError(
                     f"cannot read {self._server.address.location}: {error}; restore a backup"
                 ) from error
             yield columns
+
+    async def _records(
+        self, cursor: asyncpg.cursor.Cursor[Any], rows_max: int
+    ) -> tuple[list[asyncpg.Record], list[asyncpg.Record]]:
+        """Return the next records, and the pages of their slots."""
+        async with self._turn:
+            rows = await cursor.fetch(rows_max)
+            if not rows:
+                return [], []
+            slots = [rows[0]["slot"], rows[-1]["slot"]]
+            return rows, await self._connection.fetch(SELECT_PAGES, *pages_of(slots))
 
     def load_tombstones(self, rows_max: int) -> Iterator[list[Tombstone]]:
         for rows in self._parts(SELECT_TOMBSTONES, rows_max):
@@ -115,19 +136,33 @@ class Reading:
 
     def rows(self, statement: str, *values: Any) -> list[asyncpg.Record]:
         """Return all rows that `statement` finds. Raises `StoreError`."""
-        return self._run(self._connection.fetch(statement, *values))
+        return self._run(self._fetch(statement, values))
+
+    async def _fetch(self, statement: str, values: tuple[Any, ...]) -> list[asyncpg.Record]:
+        async with self._turn:
+            rows: list[asyncpg.Record] = await self._connection.fetch(statement, *values)
+            return rows
 
     def _parts(self, statement: str, rows_max: int) -> Iterator[list[asyncpg.Record]]:
         """Yield the rows that `statement` finds, at most `rows_max` at once."""
         cursor = self._run(self._open(statement))
-        while rows := self._run(cursor.fetch(rows_max)):
+        while rows := self._run(self._next(cursor, rows_max)):
             yield rows
 
+    async def _next(self, cursor: asyncpg.cursor.Cursor[Any], rows_max: int) -> list[asyncpg.Record]:
+        async with self._turn:
+            rows: list[asyncpg.Record] = await cursor.fetch(rows_max)
+            return rows
+
     async def _open(self, statement: str) -> asyncpg.cursor.Cursor[asyncpg.Record]:
-        return await self._connection.cursor(statement)
+        async with self._turn:
+            return await self._connection.cursor(statement)
 
     def _run(self, work: Coroutine[Any, Any, Value]) -> Value:
+        return self._result(self._thread.begin(work))
+
+    def _result(self, begun: Future[Value]) -> Value:
         try:
-            return self._thread.run(work)
+            return self._thread.result(begun)
         except Exception as error:
             raise fault(f"read {self._server.address.location}", error) from error

@@ -22,38 +22,46 @@ class LoopThread:
     def __init__(self, name: str) -> None:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name=name, daemon=True)
-        # What callers wait for; None once it is closed.
-        self._waiting: set[Future[Any]] | None = set()
+        # Work whose result is still to be taken; None once the loop is closed.
+        self._begun: set[Future[Any]] | None = set()
         self._lock = threading.Lock()
         self._thread.start()
 
     def run(self, work: Coroutine[Any, Any, Value]) -> Value:
-        """Run `work` on the loop, and return its result once it has one.
+        """Run `work` on the loop, and return its result. Raises what `begin` and `result` raise."""
+        return self.result(self.begin(work))
 
-        Raises what `work` raises, and `StoreError` where the loop was closed before.
-        """
+    def begin(self, work: Coroutine[Any, Any, Value]) -> Future[Value]:
+        """Begin `work` on the loop, for `result`. Raises `StoreError` where the loop is closed."""
         with self._lock:
-            if self._waiting is None:
+            if self._begun is None:
                 work.close()
                 raise StoreError("the connections to the database are closed")
             future = asyncio.run_coroutine_threadsafe(work, self._loop)
-            self._waiting.add(future)
+            self._begun.add(future)
+            return future
+
+    def result(self, begun: Future[Value]) -> Value:
+        """Return the result of what was begun, once it has one.
+
+        Raises what the work raises, and `StoreError` where the loop was closed before.
+        """
         try:
-            return future.result()
+            return begun.result()
         except CancelledError:
             raise StoreError("the connections to the database were closed meanwhile") from None
         finally:
             with self._lock:
-                if self._waiting is not None:
-                    self._waiting.discard(future)
+                if self._begun is not None:
+                    self._begun.discard(begun)
 
     def close(self) -> None:
         """End what still runs, and the thread. Closing twice is harmless."""
         with self._lock:
-            waiting, self._waiting = self._waiting, None
-        if waiting is None:
+            begun, self._begun = self._begun, None
+        if begun is None:
             return
-        for future in waiting:
+        for future in begun:
             future.cancel()
         asyncio.run_coroutine_threadsafe(self._end(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)

@@ -250,6 +250,17 @@ class TestRollback:
                     store.commit(batch(record(2)))
 
 
+def test_another_holder_of_the_same_term_fences(postgres: PgServer, database_url: str) -> None:
+    """After a database went back to before the lease was taken, another run may take the term."""
+    with leading(database_url) as store:
+        store.commit(batch(record(1)))
+        change(postgres, database_url, "UPDATE openred.cluster SET holder = 'other', seq = 0, tag = 0")
+        with pytest.raises(Fenced, match="leads in term 1"):
+            store.commit(batch(record(2)))
+        with pytest.raises(StoreError, match="nothing was rolled back"):
+            store.go_on_after_rollback()
+
+
 def test_another_directory_in_the_same_place_is_refused(postgres: PgServer, database_url: str) -> None:
     with leading(database_url) as store:
         change(postgres, database_url, "UPDATE openred.cluster SET lineage = 'another'")
