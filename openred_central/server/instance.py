@@ -30,7 +30,7 @@ from ..clock import AttendedTime
 from ..cluster.forwarding import Forwarder
 from ..cluster.leadership import Leadership
 from ..cluster.lease import Role, lease_times
-from ..cluster.link import LINK_PROTOCOL, SILENT_S_MAX, Kind, Link, LinkBroken, read_json
+from ..cluster.link import LINK_PROTOCOL, Kind, Link, LinkBroken, read_json
 from ..cluster.listening import ClusterListener
 from ..cluster.replica import Replica
 from ..cluster.ways import HTTP_PROTOCOL, InstanceWay
@@ -61,6 +61,8 @@ FLUSHES_PER_INTERVAL: Final = 2
 # The leader is tried again after so long, and answers a new link within so long.
 RETRY_S: Final = 0.1
 LINK_TIMEOUT_S: Final = 2.0
+# Without a word of a leader, time runs on here for two of these.
+TICK_S: Final = 1.0
 
 
 class Standing(NamedTuple):
@@ -102,7 +104,8 @@ class Instance:
         self._front: LeaderFront | None = None
         self._replica: Replica | None = None
         self._told: dict[str, Any] = {}
-        self._rollback: RolledBack | None = None
+        self._went_back = False
+        self._failure: StoreError | None = None
         self.was_ready = False
         self._all_saved = True
 
@@ -144,6 +147,8 @@ class Instance:
             await self._live()
         finally:
             await self._end()
+        if self._failure is not None:
+            raise self._failure
         return self._all_saved
 
     def _listen(self) -> list[str]:
@@ -282,7 +287,7 @@ class Instance:
             hello = read_json(*await link.receive())
         self._told = hello["told"]
         if self._following is None:
-            attended = AttendedTime(self._clock, attended_s=self._told["attended_s"], tick_s=SILENT_S_MAX)
+            attended = AttendedTime(self._clock, attended_s=self._told["attended_s"], tick_s=TICK_S)
             following = Following(self._assembly.directory())
         else:
             assert self._standing is not None
@@ -380,6 +385,7 @@ class Instance:
     async def _lead_term(self) -> None:
         assembly = Assembly.here(self._configuration)
         directory, attended = await in_thread(self._loader, assembly.load, self._store)
+        self._go_on(attended)
         log_unserved(directory, self._store.location)
         row, term = self._leadership.row, self._leadership.term
         if row is None or term is None:
@@ -402,15 +408,24 @@ class Instance:
         lead = Lead(assembly, front, Notifier({}, os.getpid(), str), stop)
         self._carry_to_leader(directory, attended)
         self._standing, self._following, self._front = Standing(directory, attended), None, front
-        ending = asyncio.create_task(self._end_term(lead, stop))
+        watching = [asyncio.create_task(each) for each in (self._end_term(lead, stop), self._repair(lead))]
         try:
             end = await lead.serve(directory, attended, None, self._store, writer, vault)
             self._all_saved = end.all_saved
         finally:
-            ending.cancel()
+            for task in watching:
+                task.cancel()
             front.close()
             vault.close()
             writer.shutdown(wait=False)
+
+    def _go_on(self, attended: AttendedTime) -> None:
+        """Let time go on from the latest that any leader is known to have told."""
+        told_s = self._leadership.attended_s
+        if self._standing is not None:
+            told_s = max(told_s, self._standing.attended.now().attended_s)
+        if told_s > attended.now().attended_s:
+            attended.follow(told_s, attending=True)
 
     def _answer_as_leader(self, term: int) -> None:
         self._leadership.caught_up(term)
@@ -423,6 +438,20 @@ class Instance:
             stop.set()
         else:
             lead.abandon()
+
+    async def _repair(self, lead: Lead) -> None:
+        """Write again what the database has lost, each time that it went back, until cancelled."""
+        while True:
+            await self._until(lambda: self._went_back)
+            if self._stop.is_set():
+                return
+            self._went_back = False
+            try:
+                await lead.write_again(self._store, self._loader)
+            except StoreError as error:
+                log.warning("cannot read what the database has lost: %s", error)
+                self._went_back = True
+                await asyncio.sleep(RETRY_S)
 
     def _carry_to_leader(self, directory: Directory, attended: AttendedTime) -> None:
         if self._standing is not None:
@@ -444,8 +473,14 @@ class Instance:
         return lambda: install(self._public.engine, api, wrap)
 
     def _rolled_back(self, error: RolledBack) -> None:
-        """Write again what a database that went back has lost, or end this process."""
-        self._rollback = error
+        """Have written again what a database that went back has lost, or end this process."""
+        if error.common_s is None:
+            self._failure = StoreError(
+                f"{error}, which this instance never saw: it writes nothing there; if that database is the "
+                "right one, `openred-central cluster accept-database` takes it as it is"
+            )
+            self._stop.set()
+        self._went_back = True
         self._changed.set()
 
     def _announce(self, does: str, addresses: list[str]) -> None:

@@ -6,8 +6,8 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import partial
 from typing import NamedTuple
 
@@ -16,6 +16,7 @@ from ..api.feed.event_log import EventFeed, EventLog
 from ..api.service import Api
 from ..clock import AttendedTime
 from ..directory.directory import Directory
+from ..directory.repairing import Repair
 from ..listening import Certificate, StartError, certificate_of
 from ..reporting.figures import LiveFigures, Parts
 from ..reporting.metrics import metrics_text
@@ -23,9 +24,10 @@ from ..settings.config import SETTINGS
 from ..storage.copies.restoring import Restored
 from ..storage.copies.runs import RUN_BYTES, begin_run
 from ..storage.keys.admin_secret import SecretError
+from ..storage.loading import LOAD_ROWS
 from ..storage.store import Store
 from ..tasks.notifier import Notifier
-from ..tasks.periodic import Supervisor
+from ..tasks.periodic import Supervisor, in_thread
 from ..tasks.saver import RevocationSaver, Saver
 from ..tasks.stall_meter import StallMeter
 from ..wording import counted
@@ -50,6 +52,14 @@ class End(NamedTuple):
     all_saved: bool
 
 
+class _Served(NamedTuple):
+    """The directory of a lead, and what stores its changes."""
+
+    directory: Directory
+    saver: Saver
+    revocation_saver: RevocationSaver
+
+
 class Lead:
     """All that a process does as the leader of a directory, from a loaded store to its stop.
 
@@ -64,10 +74,8 @@ class Lead:
         self._notifier = notifier
         self._stop = stop
         self._supervisor = Supervisor(self._clock)
-        # The line that the service manager shows.
-        self.status: Callable[[], str] = lambda: "loading"
         self.was_ready = False
-        self._savers: list[Saver | RevocationSaver] = []
+        self._served: _Served | None = None
 
     async def serve(
         self,
@@ -87,7 +95,7 @@ class Lead:
         front.lead(directory, attended)
         saver = assembly.saver(directory, attended, store, writer, front.on_committed)
         revocation_saver = assembly.revocation_saver(store, writer)
-        self._savers, self.status = [saver, revocation_saver], partial(_status, directory, saver)
+        self._served = _Served(directory, saver, revocation_saver)
         prober = assembly.prober(directory, attended)
         certificate = certificate_of(configuration.tls_certificate, configuration.tls_key)
         parts = assembly.parts(
@@ -140,11 +148,39 @@ class Lead:
         log.info("stopped: %d nodes, %d connections were cut", len(directory), cut)
         return _end(saver, revocation_saver, vault)
 
+    def status(self) -> str:
+        """Return the line that the service manager shows."""
+        if self._served is None:
+            return "loading"
+        directory, saver, _ = self._served
+        return f"{counted(len(directory), 'node')}, store {saver.state.value}"
+
     def abandon(self) -> None:
         """End, and save nothing more: another process leads."""
-        for saver in self._savers:
-            saver.abandon()
         self._stop.set()
+        if self._served is not None:
+            self._served.saver.abandon()
+            self._served.revocation_saver.abandon()
+
+    async def write_again(self, store: Store, reader: Executor) -> None:
+        """Write what `store` has lost, which went back to an earlier state; `reader` has a thread for it.
+
+        Raises `StoreError`; the next call begins anew.
+        """
+        if self._served is None:
+            return
+        directory, saver, revocation_saver = self._served
+        repair = Repair(directory.nodes)
+        records, tombstones = store.load_records(LOAD_ROWS), store.load_tombstones(LOAD_ROWS)
+        while (some := await in_thread(reader, next, records, None)) is not None:
+            repair.compare_records(some)
+        while (more := await in_thread(reader, next, tombstones, None)) is not None:
+            repair.compare_tombstones(more)
+        rows = repair.note()
+        revocation_saver.revocations.store_all()
+        await revocation_saver.save()
+        saver.wake()
+        log.warning("%s were missing in the database and are written again", counted(rows, "row"))
 
     async def _start_front(
         self, certificate: Certificate | None, tasks: Sequence[asyncio.Task[None]]
@@ -232,11 +268,6 @@ def _failures(supervisor: Supervisor, vault: Vault) -> dict[str, int]:
     """Return how often each background task failed, with the failures that the keykeeper handled itself."""
     failed = supervisor.failures
     return {**failed, "keykeeper": failed["keykeeper"] + vault.keykeeper.trouble.failures}
-
-
-def _status(directory: Directory, saver: Saver) -> str:
-    """Return the line that the service manager shows."""
-    return f"{counted(len(directory), 'node')}, store {saver.state.value}"
 
 
 def _list(addresses: Sequence[str]) -> str:

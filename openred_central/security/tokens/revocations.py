@@ -74,6 +74,10 @@ class Revocations:
         self._by_end = [(monotonic_s + LIFETIME_S_MAX, token_id) for token_id in self._expires_at]
         heapq.heapify(self._by_end)
 
+    def store_all(self) -> None:
+        """Let a store that has lost some get all revocations again."""
+        self._unsaved = {**self._expires_at, **self._unsaved}
+
     def take_unsaved(self) -> dict[str, float | None]:
         """Return and clear the changes for a store: by id when the token expires, None to forget it."""
         unsaved, self._unsaved = self._unsaved, {}
