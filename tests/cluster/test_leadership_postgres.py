@@ -1,0 +1,128 @@
+"""Two runs on one real database: one leads, and the other takes over when it is gone, silent or cut off."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from openred_central.clock import SYSTEM_CLOCK
+from openred_central.cluster.lease import Role
+from openred_central.storage.postgres.leasing import Fenced
+from tests.support.postgres import PgServer
+from tests.support.project import ROOT
+from tests.support.proxy import Proxy
+from tests.support.waiting import until
+
+from .lease_instance import TTL_S, Instance, instance
+
+
+@asynccontextmanager
+async def pair(first_url: str, second_url: str) -> AsyncIterator[tuple[Instance, Instance]]:
+    """Run two instances, of which the first leads."""
+    async with instance(first_url, "first") as first:
+        await until(lambda: first.leads)
+        async with instance(second_url, "second") as second:
+            await until(lambda: second.leadership.row)
+            yield first, second
+
+
+async def test_second_instance_follows_and_takes_over_after_a_goodbye(database_url: str) -> None:
+    async with pair(database_url, database_url) as (first, second):
+        assert await first.proves()
+        assert not await second.proves()
+        await asyncio.sleep(2 * TTL_S)
+        assert first.leadership.term == 1
+        assert second.leadership.role is Role.FOLLOWER
+        await first.leadership.goodbye()
+        assert not first.leads
+        await until(lambda: second.leads)
+        assert await second.proves()
+        assert second.leadership.term == 2
+
+
+async def test_leader_whose_loop_stands_still_is_replaced_and_fenced(database_url: str) -> None:
+    async with pair(database_url, database_url) as (first, second):
+        await first.pause()
+        await until(lambda: second.leads)
+        assert not first.leads
+        with pytest.raises(Fenced, match="second leads in term 2"):
+            await first.commit()
+        assert not await first.proves()
+        await second.commit()
+        first.begin()
+        await until(lambda: first.leadership.row and first.leadership.row.holder == "second")
+        assert first.leadership.role is Role.FOLLOWER
+
+
+async def test_row_that_another_client_locks_is_led_again_when_it_is_free(
+    postgres: PgServer, database_url: str
+) -> None:
+    name = database_url.rpartition("/")[2]
+    lock = f"BEGIN; SELECT 1 FROM openred.cluster FOR UPDATE; SELECT pg_sleep({2 * TTL_S}); COMMIT"
+    async with pair(database_url, database_url) as (first, second):
+        locked = asyncio.create_task(asyncio.to_thread(postgres.execute, lock, name))
+        await until(lambda: not first.leads)
+        assert not second.leads, "nobody can take it either"
+        await locked
+        await until(lambda: first.leads or second.leads)
+        assert not (first.leads and second.leads)
+        leader = first if first.leads else second
+        assert await leader.proves()
+        await leader.commit()
+
+
+async def test_leader_that_is_cut_from_the_database_is_replaced(
+    postgres: PgServer, database_url: str
+) -> None:
+    with Proxy(("127.0.0.1", postgres.port)) as proxy:
+        through = postgres.url(database_url.rpartition("/")[2], port=proxy.port)
+        async with pair(through, database_url) as (first, second):
+            proxy.half_open()
+            asked_s = SYSTEM_CLOCK.elapsed_s()
+            proof = asyncio.create_task(first.leadership.confirmed(asked_s, 60.0))
+            await until(lambda: second.leads)
+            assert not first.leads
+            assert not proof.done()
+            proxy.restore()
+            assert not await proof, "it was asked before it was replaced, and cannot prove it any more"
+            await until(lambda: first.leadership.role is Role.FOLLOWER)
+
+
+async def test_no_clock_of_the_database_counts(postgres: PgServer, database_url: str) -> None:
+    """The row tells wall times of the future and of the past, and nobody takes the lease for that."""
+    name = database_url.rpartition("/")[2]
+    async with pair(database_url, database_url) as (first, second):
+        for at in (0.0, 9e9, -9e9):
+            await asyncio.to_thread(postgres.execute, f"UPDATE openred.cluster SET at = {at}", name)
+            await asyncio.sleep(TTL_S / 2)
+        assert second.leadership.role is Role.FOLLOWER
+        assert first.leadership.term == 1
+
+
+async def test_process_that_was_stopped_proves_and_changes_nothing_when_it_wakes_up(
+    database_url: str,
+) -> None:
+    command = [sys.executable, "-m", "tests.cluster.lease_instance", database_url, "stopped"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            while "commits" not in await asyncio.to_thread(process.stdout.readline):
+                assert process.poll() is None
+            process.send_signal(signal.SIGSTOP)
+            async with instance(database_url, "other") as other:
+                await until(lambda: other.leads)
+                taken_s, seq = SYSTEM_CLOCK.elapsed_s(), other.store.seq
+                process.send_signal(signal.SIGCONT)
+                told = (await asyncio.to_thread(process.communicate))[0].splitlines()
+                assert (await asyncio.to_thread(other.store.watch)).seq == seq
+        finally:
+            process.kill()
+    after = [line for line in told if float(line.rpartition(" ")[2]) > taken_s]
+    assert {line.rpartition(" ")[0] for line in after} <= {"is fenced", "ends"}
+    assert any("ends" in line for line in after)
