@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.deployment import HAPROXY, manifests
+from openred_central.storage.keys.key_files import KeyFileError, read_secrets
+from tests.support.deployment import HAPROXY, manifest, manifests
 from tests.support.parts import needs_module, needs_program
 from tests.support.running import WAIT_S_MAX, Server, Start, until
 
@@ -24,10 +25,28 @@ CLIENTS = tuple(f"127.0.0.{number}" for number in range(2, 14))
 @pytest.mark.parametrize("version", KUBERNETES_VERSIONS)
 def test_kubernetes_knows_every_field(version: str) -> None:
     kubernetes_validate = needs_module("kubernetes_validate")
-    kinds = [manifest["kind"] for manifest in manifests()]
+    kinds = [each["kind"] for each in manifests()]
     assert kinds == ["Service", "Service", "PodDisruptionBudget", "StatefulSet"]
-    for manifest in manifests():
-        kubernetes_validate.validate(manifest, version, strict=True)
+    for each in manifests():
+        kubernetes_validate.validate(each, version, strict=True)
+
+
+def test_pods_have_secrets_that_the_program_accepts(tmp_path: Path) -> None:
+    """Kubernetes lays links, by way of a folder of that moment, to files that the group may read."""
+    (first,) = manifest("StatefulSet")["spec"]["template"]["spec"]["initContainers"]
+    moment = tmp_path / "given" / "..2026_11_29"
+    moment.mkdir(parents=True)
+    (tmp_path / "given" / "..data").symlink_to(moment.name)
+    (tmp_path / "secrets").mkdir()
+    (moment / "key_secret").write_text(f"{'k' * 64}\n")
+    (moment / "key_secret").chmod(0o440)
+    (tmp_path / "given" / "key_secret").symlink_to(Path("..data", "key_secret"))
+    with pytest.raises(KeyFileError):
+        read_secrets(tmp_path / "given" / "key_secret")
+    command = [word.replace("/given", f"{tmp_path}/given") for word in first["command"]]
+    command = [word.replace("/secrets", f"{tmp_path}/secrets") for word in command]
+    subprocess.run(command, check=True, timeout=60)
+    assert read_secrets(tmp_path / "secrets" / "key_secret") == [b"k" * 64]
 
 
 def test_haproxy_accepts_its_file() -> None:

@@ -164,6 +164,12 @@ def test_pods_find_their_secrets() -> None:
     command = re.search(r"kubectl create secret generic (\S+) (.*)", KUBERNETES.read_text(encoding="utf-8"))
     assert command is not None
     assert command[1] == name
+    (first,) = pod["initContainers"]
+    assert first["image"] == container()["image"]
+    assert {mounted["name"]: mounted["mountPath"] for mounted in first["volumeMounts"]} == {
+        "given": "/given",
+        "secrets": mount,
+    }
     made = {f"{mount}/{file}" for file in re.findall(r"--from-file (\S+)", command[2])}
     variables = variables_of_a_pod("openred-0")
     assert {value for key, value in variables.items() if key.endswith("_FILE")} == made

@@ -301,7 +301,9 @@ def _expect_private(path: Path, found: os.stat_result, mode: str) -> None:
             f"{path} belongs to user {found.st_uid}, and this server runs as user {os.geteuid()}; "
             f"if it is yours: chown {os.geteuid()} {path}"
         )
-    if found.st_mode & 0o077:
+    # An access list, by which systemd lets a service read a credential, looks like a right of root's group.
+    others = 0o037 if found.st_uid == found.st_gid == 0 and os.geteuid() != 0 else 0o077
+    if found.st_mode & others:
         raise KeyFileError(
             f"{path} is open to others (mode {stat.S_IMODE(found.st_mode):04o}); its content may be known: "
             f"replace it, or, if nobody has read it: chmod {mode} {path}"

@@ -83,6 +83,27 @@ def test_a_file_of_another_user_is_refused(tmp_path: Path, monkeypatch: pytest.M
             keys.read("root-h.key")
 
 
+@pytest.mark.parametrize(
+    ("group", "bits", "accepted"), [(0, 0o440, True), (0, 0o460, False), (0, 0o444, False), (7, 0o440, False)]
+)
+def test_a_credential_of_systemd_is_accepted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, group: int, bits: int, accepted: bool
+) -> None:
+    """It belongs to root; an access list, which shows as a right of the group, lets its service read it."""
+    path = tmp_path / "key_secret"
+    path.write_bytes(b"a secret of the operator\n")
+    found = os.stat(path)
+    credential = os.stat_result([0o100_000 | bits, *found[1:4], 0, group, *found[6:]])
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fstat", lambda descriptor: credential)
+        patched.setattr(os, "geteuid", lambda: 61_184)
+        if accepted:
+            assert read_secret(path) == b"a secret of the operator"
+        else:
+            with pytest.raises(KeyFileError, match="is open to others"):
+                read_secret(path)
+
+
 def test_a_link_is_not_followed(tmp_path: Path) -> None:
     keys = files(tmp_path)
     elsewhere = tmp_path / "elsewhere"
