@@ -55,6 +55,7 @@ PROBLEMS = {
 }
 # Errors that only operators get, on their own listener.
 FOR_OPERATORS = {
+    "not_the_leader": Problem(409, "an operator's request to an instance that follows"),
     "nothing_to_copy": Problem(409, "a snapshot of a server that keeps nothing on disk"),
     "node_left": Problem(409, "an operator cannot wake a node that left on its own request"),
     "node_not_held": Problem(409, "an operator cannot release a node that is not held"),

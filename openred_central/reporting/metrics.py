@@ -10,9 +10,11 @@ from collections.abc import Iterator, Mapping
 
 from .. import __version__
 from ..api.wire.cluster import ROLES, ClusterFigures
+from ..directory.directory import Directory
 from ..directory.empathy.visiting import Visiting
 from ..directory.lifecycle import LIVE_STATES, TABLE
 from ..histogram import Histogram
+from ..listening import Certificate
 from ..storage.store import StoreState
 from .exposition import Family, Labels, choice, counter, gauge, histogram, render
 from .figures import Parts
@@ -21,6 +23,7 @@ from .traffic import Served, Sums, Traffic
 
 # Answers without a route: unknown paths and methods, and invalid HTTP.
 NO_ROUTE = "none"
+STALLS = ("openred_loop_stall_seconds", "Delay of timers: the wait for the event loop.")
 _CLASSES = (2, 3, 4, 5)
 
 
@@ -39,15 +42,11 @@ def metrics_text(
     """
     return render(
         [
-            *_process(parts, traffic),
-            *_directory(parts),
+            *_process(parts.uptime_s, traffic),
+            *_directory(parts.directory),
             *_requests(traffic.served),
             *_refusals(traffic),
-            gauge(
-                "openred_tls_certificate_expiry_timestamp_seconds",
-                "End of the public listener's certificate, in Unix time; 0 for none.",
-                parts.certificate.expires_at if parts.certificate else 0,
-            ),
+            _certificate(parts.certificate),
             *_events(traffic, events),
             *_store(parts),
             *_time(parts, traffic.stalls),
@@ -62,10 +61,43 @@ def metrics_text(
     )
 
 
-def _process(parts: Parts, traffic: Traffic) -> Iterator[Family]:
+def follower_metrics_text(
+    directory: Directory,
+    traffic: Traffic,
+    uptime_s: float,
+    certificate: Certificate | None,
+    cluster: ClusterFigures,
+) -> bytes:
+    """Return the answer of an instance that follows: its own figures, and its copy of the directory.
+
+    Figures of the store, the life cycle and the tasks are those of the leader.
+    """
+    return render(
+        [
+            *_process(uptime_s, traffic),
+            *_directory(directory),
+            *_requests(traffic.served),
+            *_refusals(traffic),
+            _certificate(certificate),
+            histogram(*STALLS, traffic.stalls),
+            *_forwarding(traffic),
+            *cluster_families(cluster),
+        ]
+    )
+
+
+def _certificate(certificate: Certificate | None) -> Family:
+    return gauge(
+        "openred_tls_certificate_expiry_timestamp_seconds",
+        "End of the public listener's certificate, in Unix time; 0 for none.",
+        certificate.expires_at if certificate else 0,
+    )
+
+
+def _process(uptime_s: float, traffic: Traffic) -> Iterator[Family]:
     build = (("version", __version__), ("python", platform.python_version()))
     yield gauge("openred_build_info", "The version that runs; always 1.", {build: 1})
-    yield gauge("openred_uptime_seconds", "Time since the start of the server.", parts.uptime_s)
+    yield gauge("openred_uptime_seconds", "Time since the start of the server.", uptime_s)
     figures = process_figures()
     yield counter("process_cpu_seconds_total", "Processor time used.", figures.processor_s)
     yield gauge("process_max_fds", "Limit of open file descriptors.", figures.descriptors_max)
@@ -80,8 +112,7 @@ def _process(parts: Parts, traffic: Traffic) -> Iterator[Family]:
     )
 
 
-def _directory(parts: Parts) -> Iterator[Family]:
-    directory = parts.directory
+def _directory(directory: Directory) -> Iterator[Family]:
     nodes, silence = directory.nodes, directory.expiry.silence
     by_state: dict[Labels, float] = {
         (("state", state.wire),): nodes.registry.state_counts[state] for state in LIVE_STATES
@@ -274,7 +305,7 @@ def _time(parts: Parts, stalls: Histogram) -> Iterator[Family]:
         "Delay between a deadline and its handling.",
         parts.scheduler.lateness,
     )
-    yield histogram("openred_loop_stall_seconds", "Delay of timers: the wait for the event loop.", stalls)
+    yield histogram(*STALLS, stalls)
 
 
 def _workers(traffic: Traffic, workers: Sums) -> Iterator[Family]:
@@ -286,13 +317,17 @@ def _workers(traffic: Traffic, workers: Sums) -> Iterator[Family]:
     yield gauge(
         "openred_workers_resident_memory_bytes", "Memory in use by all workers.", traffic.resident_bytes
     )
+    yield from _forwarding(traffic)
+
+
+def _forwarding(traffic: Traffic) -> Iterator[Family]:
     outcomes: dict[Labels, float] = {(("outcome", name),): count for name, count in traffic.forwarded.items()}
     yield counter(
-        "openred_forwarded_requests_total", "Requests that workers handed on to the owner.", outcomes
+        "openred_forwarded_requests_total", "Requests that followers handed on to the leader.", outcomes
     )
     yield histogram(
         "openred_replication_lag_seconds",
-        "Time from the commit of a change to its application by a worker.",
+        "Time from the commit of a change to its application by a follower.",
         traffic.lag,
     )
 

@@ -39,16 +39,20 @@ from ..directory.directory import Directory
 from ..directory.following import Following
 from ..directory.merging import Merger
 from ..listening import StartError
+from ..reporting.metrics import follower_metrics_text
+from ..reporting.traffic import of_worker, read_traffic
 from ..security.cluster_credentials import ClusterCredentials
 from ..settings.config import Configuration
 from ..storage.postgres.leasing import LeaseRow, RolledBack
 from ..storage.store import NotLeading, PassingError, StoreError
 from ..tasks.notifier import Notifier
 from ..tasks.periodic import in_thread
+from ..tasks.stall_meter import StallMeter
 from .assembly import Assembly, log_unserved
 from .follower import Follower
 from .lead import Lead
 from .leader_front import LeaderFront
+from .operators import Operators, follower_desk, start_operators
 from .public import Public
 from .sharing import key_secrets, shared_store
 from .signals import ignore_signals, on_signal
@@ -104,6 +108,7 @@ class Instance:
         self._front: LeaderFront | None = None
         self._replica: Replica | None = None
         self._told: dict[str, Any] = {}
+        self._operators: Operators | None = None
         self._went_back = False
         self._failure: StoreError | None = None
         self.was_ready = False
@@ -256,6 +261,9 @@ class Instance:
                 said = line
                 await asyncio.sleep(RETRY_S)
         self._forwarder.retarget(None)
+        operators, self._operators = self._operators, None
+        if operators is not None:
+            await operators.drain()
 
     async def _follow_one(self, leader: LeaseRow) -> None:
         """Follow `leader` until another instance leads or this one stops. Raise `LinkBroken`."""
@@ -333,8 +341,10 @@ class Instance:
         self._forwarder.retarget(way)
         addresses = await self._public.serve(lambda: follower.install(self._public.engine, self._forwarder))
         self._announce(f"follows, {len(directory)} nodes", addresses)
+        stalls = StallMeter(self._clock)
+        await self._serve_operators(follower, replica, stalls)
         replica.ready(since_s)
-        works = (replica.run, replica.deliver, follower.broadcast.run)
+        works = (replica.run, replica.deliver, follower.broadcast.run, stalls.run)
         try:
             async with asyncio.TaskGroup() as group:
                 for work in works:
@@ -343,6 +353,27 @@ class Instance:
             raise errors.exceptions[0] from None
         finally:
             follower.broadcast.stop()
+
+    async def _serve_operators(self, follower: Follower, replica: Replica, stalls: StallMeter) -> None:
+        """Serve operators as a follower. Raises `StartError`."""
+        api = follower.api
+
+        def metrics() -> bytes:
+            traffic = read_traffic(self._public.engine, follower.broadcast, stalls, api.limits.refusals)
+            return follower_metrics_text(
+                api.directory,
+                of_worker(traffic, self._forwarder.outcomes, replica.lag),
+                self._clock.monotonic_s() - self._assembly.started_s,
+                self._public.certificate,
+                self._cluster(),
+            )
+
+        desk = follower_desk(api, metrics)
+        if self._operators is None:
+            self._operators = self._assembly.operators()
+            await start_operators(self._operators, desk)
+        else:
+            self._operators.exchange(desk)
 
     async def _leave(self, link: Link) -> None:
         """Answer what is in flight, and hand over the last signs of life."""

@@ -17,13 +17,12 @@ from ..api.service import Api
 from ..clock import AttendedTime
 from ..directory.directory import Directory
 from ..directory.repairing import Repair
-from ..listening import Certificate, StartError, certificate_of
+from ..listening import Certificate, certificate_of
 from ..reporting.figures import LiveFigures, Parts
 from ..reporting.metrics import metrics_text
 from ..settings.config import SETTINGS
 from ..storage.copies.restoring import Restored
 from ..storage.copies.runs import RUN_BYTES, begin_run
-from ..storage.keys.admin_secret import SecretError
 from ..storage.loading import LOAD_ROWS
 from ..storage.store import Store
 from ..tasks.notifier import Notifier
@@ -33,7 +32,7 @@ from ..tasks.stall_meter import StallMeter
 from ..wording import counted
 from .assembly import Assembly
 from .front import Front, Work
-from .operators import Operators, make_desk
+from .operators import Operators, make_desk, start_operators
 from .signals import on_signal, renew
 from .vault import Vault
 
@@ -215,9 +214,6 @@ class Lead:
         self, api: Api, parts: Parts, broadcast: Broadcast, vault: Vault
     ) -> Operators | None:
         """Start the operators' listeners, if the settings want any. Raises `StartError`."""
-        operators = self._assembly.operators()
-        if operators is None:
-            return None
         desk = make_desk(
             api,
             lambda: metrics_text(
@@ -231,16 +227,8 @@ class Lead:
             parts.snapshotter,
             vault.keykeeper,
         )
-        try:
-            addresses = await operators.start(desk)
-        except OSError as error:
-            raise StartError(
-                f"cannot listen for operators: {error.strerror or error}; choose another OPENRED_ADMIN_PORT "
-                "(0 for any that is free, off for none) or OPENRED_ADMIN_SOCKET"
-            ) from error
-        except SecretError as error:
-            raise StartError(str(error)) from error
-        log.info("listening for operators on %s", _list(addresses))
+        operators = self._assembly.operators()
+        await start_operators(operators, desk)
         return operators
 
 

@@ -8,19 +8,20 @@ import logging
 import socket
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 from ..api.admin.admission import Admission, Desk, Hosts, OperatorsOptions
 from ..api.admin.routes import install
 from ..api.service import Api
 from ..clock import Clock
 from ..errors import CallerError
-from ..listening import listen_tcp, listen_unix
+from ..listening import StartError, listen_tcp, listen_unix
 from ..micro_engine.engine import Engine
 from ..micro_engine.limits import EngineLimits
 from ..security.directory_keys.root import RootRefused
-from ..storage.keys.admin_secret import read_or_make
+from ..storage.keys.admin_secret import SecretError, read_or_make
 from ..storage.keys.key_files import KeyFileError
 from ..tasks.snapshotter import SnapshotFailed, Snapshotter
 from ..wording import rfc3339
@@ -59,7 +60,7 @@ class Operators:
         )
         self._clock = clock
         self._new_request_id = new_request_id
-        self._engines: list[Engine] = []
+        self._engines: list[tuple[Engine, Admission]] = []
 
     async def start(self, desk: Desk) -> list[str]:
         """Listen, and return the addresses.
@@ -80,13 +81,18 @@ class Operators:
             addresses += await self._serve(listeners, desk, admission)
         return addresses
 
+    def exchange(self, desk: Desk) -> None:
+        """Serve another view of the server from now on."""
+        for engine, admission in self._engines:
+            engine.reroute(partial(install, engine, desk, admission))
+
     async def drain(self) -> None:
         """Answer the requests in flight, and stop."""
-        await asyncio.gather(*(engine.drain() for engine in self._engines))
+        await asyncio.gather(*(engine.drain() for engine, _ in self._engines))
 
     def hurry(self) -> None:
         """Wait no longer for requests in flight."""
-        for engine in self._engines:
+        for engine, _ in self._engines:
             engine.hurry()
 
     async def _serve(self, listeners: list[socket.socket], desk: Desk, admission: Admission) -> list[str]:
@@ -97,7 +103,7 @@ class Operators:
             places_kept=CONNECTIONS_KEPT,
         )
         install(engine, desk, admission)
-        self._engines.append(engine)
+        self._engines.append((engine, admission))
         return await engine.start(listeners)
 
     def _secret(self) -> str | None:
@@ -111,6 +117,43 @@ class Operators:
         if open_to_others:
             log.warning("users other than its owner may read the secret file %s", self._secret_file)
         return secret
+
+
+async def start_operators(operators: Operators | None, desk: Desk) -> None:
+    """Let `operators` serve `desk`, if the settings want any. Raises `StartError`."""
+    if operators is None:
+        return
+    try:
+        addresses = await operators.start(desk)
+    except OSError as error:
+        raise StartError(
+            f"cannot listen for operators: {error.strerror or error}; choose another OPENRED_ADMIN_PORT "
+            "(0 for any that is free, off for none) or OPENRED_ADMIN_SOCKET"
+        ) from error
+    except SecretError as error:
+        raise StartError(str(error)) from error
+    log.info("listening for operators on %s", ", ".join(addresses))
+
+
+def follower_desk(api: Api, metrics: Callable[[], bytes]) -> Desk:
+    """Return what the operators' endpoints need of a follower, which changes nothing."""
+
+    async def refused(*_: object) -> NoReturn:
+        raise not_the_leader(api)
+
+    return Desk(api, metrics, refused, refused, refused, partial(not_the_leader, api))
+
+
+def not_the_leader(api: Api) -> CallerError:
+    """Return the error for operators who ask a follower for what the leader does; it names that one."""
+    cluster = api.cluster()
+    leader = cluster.leader if cluster is not None else None
+    return CallerError(
+        409,
+        "not_the_leader",
+        f"This instance follows, and only the leader does that, which is {leader or 'not known now'}.",
+        suggestion="Ask the instance that leads; `openred-central cluster status` names it.",
+    )
 
 
 class Keys(Protocol):

@@ -152,7 +152,7 @@ class Desk(NamedTuple):
 
     `metrics` makes the text of ``GET /metrics``; `snapshot` takes a snapshot and returns its description;
     `rotate_keys` replaces the key that signs tokens; `revoke_key` revokes a key by its id. All but `metrics`
-    raise `CallerError`.
+    raise `CallerError`. With `refusal`, which makes the error, this process may change nothing.
     """
 
     api: Api
@@ -160,6 +160,7 @@ class Desk(NamedTuple):
     snapshot: Callable[[], Awaitable[Mapping[str, Any]]]
     rotate_keys: Callable[[], Awaitable[None]]
     revoke_key: Callable[[str], Awaitable[None]]
+    refusal: Callable[[], CallerError] | None = None
 
 
 class AdminEndpoint(NamedTuple):

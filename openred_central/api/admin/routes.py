@@ -6,6 +6,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from ...micro_engine.engine import Engine
+from ...micro_engine.router import READING_METHODS
 from ...micro_engine.wire.messages import Request, Response
 from . import acting, listing
 from .admission import AdminEndpoint, Admission, Desk
@@ -41,10 +42,13 @@ def _admitted(
 ) -> Callable[..., Coroutine[Any, Any, Response]]:
     """Wrap the handler of `endpoint`: it is admitted and audited."""
 
+    async def act(request: Request, *names: str) -> Response:
+        if desk.refusal is not None and endpoint.method not in READING_METHODS:
+            raise desk.refusal()
+        return await endpoint.handler(desk, request, *names)
+
     async def admitted(request: Request, *names: str) -> Response:
         subject = names[0] if names else None
-        return await admission.audited(
-            request, endpoint.action, subject, lambda: endpoint.handler(desk, request, *names)
-        )
+        return await admission.audited(request, endpoint.action, subject, lambda: act(request, *names))
 
     return admitted
