@@ -312,7 +312,7 @@ def _describe(api: Api, origin: Origin, registered: Registered, now: Now, *, aga
         document["asleep_s"] = round(registered.slept_s, 3)
         document["message"] = "Welcome back. Your identity was kept."
     elif again and not flags & PROVEN:
-        # The answer with the claim may have been lost on its way: nobody else is at the address of the node.
+        # The answer with the claim may have been lost on its way to this address.
         document["claim"] = api.prover.claims.claim(node_id, registered_at)
         document["message"] = "The node is registered already. Keep the claim: it proves later changes."
     else:

@@ -433,6 +433,7 @@ class Instance:
             cluster=self._cluster,
             resume=self._between_roles,
         )
+        await in_thread(self._loader, self._store.seal_again)
         writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="writer")
         vault = open_vault(self._configuration, self._clock, os.urandom, self._store, writer)
         stop = asyncio.Event()

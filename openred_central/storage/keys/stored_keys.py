@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Executor
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import orjson
 
@@ -15,7 +15,9 @@ from ..store import Store, StoreError
 from .key_files import KeyFileError, check_content
 
 # The name under which the store keeps all files.
-KEYS = "keys"
+KEYS: Final = "keys"
+# A store may take as long as its server is away; then a later attempt is made.
+CALL_TIMEOUT_S: Final = 10.0
 
 T = TypeVar("T")
 
@@ -75,7 +77,10 @@ class StoredKeys:
         self._files = files
 
     def _call(self, call: Callable[[], T]) -> T:
+        future = self._writer.submit(call)
         try:
-            return self._writer.submit(call).result()
-        except StoreError as error:
-            raise KeyFileError(f"cannot use the keys in {self.where()}: {error}") from error
+            return future.result(CALL_TIMEOUT_S)
+        except (StoreError, TimeoutError) as error:
+            future.cancel()
+            why = str(error) or f"it took no call for {CALL_TIMEOUT_S:g} s"
+            raise KeyFileError(f"cannot use the keys in {self.where()}: {why}") from error

@@ -16,6 +16,9 @@ class Sealer(Protocol):
     def unseal(self, name: str, sealed: bytes) -> bytes:
         """Return the value. Raises `ValueError` where it was not sealed by this secret for this name."""
 
+    def renewed(self, name: str, sealed: bytes) -> bytes | None:
+        """Return the value sealed anew where a former secret sealed it, else None; raises as `unseal`."""
+
 
 class Timing(NamedTuple):
     """How a lease is renewed: each `renew_s`, as long as the main loop was seen within `shown_s`."""

@@ -6,6 +6,7 @@ Any thread may call it. All that is sent runs on one private loop in a thread of
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final
 
 from ...directory.state.changes import Batch, Vitals
@@ -32,6 +33,7 @@ SELECT s.signs FROM openred.seen AS s
 JOIN openred.node AS n ON n.slot = $1 AND n.commit_number <= s.commit_number WHERE s.page = $2
 """
 SELECT_SECRET: Final = "SELECT value FROM openred.secret WHERE name = $1"
+SELECT_SECRETS: Final = "SELECT array_agg(name), array_agg(value) FROM openred.secret"
 
 
 class PostgresStore:
@@ -171,20 +173,34 @@ class PostgresStore:
         self._left_alone = frozenset(slots)
 
     def load_secret(self, name: str) -> bytes | None:
-        lineage, row = self._open.run(self._load_secret(name))
+        lineage, row = self._open.run(self._read_secrets(SELECT_SECRET, name))
         if row is None:
             return None
-        try:
+        with self._unsealing(name):
             return self._sealer.unseal(f"{lineage}/{name}", row[0])
+
+    def seal_again(self) -> None:
+        """Seal anew, as the leader, what a former key secret sealed. Raises `StoreError`."""
+        lineage, (names, values) = self._open.run(self._read_secrets(SELECT_SECRETS))
+        for name, sealed in zip(names or (), values or (), strict=True):
+            with self._unsealing(name):
+                renewed = self._sealer.renewed(f"{lineage}/{name}", sealed)
+            if renewed is not None:
+                self._open.run(self._writer.write("put_secret_1", name, renewed))
+
+    async def _read_secrets(self, statement: str, *values: str) -> tuple[str, Any]:
+        lineage = (await self._watch()).lineage
+        return lineage, await self._watching.read(statement, values, RENEW_TIMEOUT_S)
+
+    @contextmanager
+    def _unsealing(self, name: str) -> Iterator[None]:
+        try:
+            yield
         except ValueError as error:
             raise StoreError(
                 f"cannot unseal {name!r} of {self.location}: {error}; give the secret file that the other "
                 "instances have"
             ) from error
-
-    async def _load_secret(self, name: str) -> tuple[str, Any]:
-        lineage = (await self._watch()).lineage
-        return lineage, await self._watching.read(SELECT_SECRET, (name,), RENEW_TIMEOUT_S)
 
     def save_secret(self, name: str, value: bytes) -> None:
         sealed = self._sealer.seal(f"{self.watch().lineage}/{name}", value)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from threading import current_thread
+from threading import Event, current_thread
 
 import pytest
 
 from openred_central.security.directory_keys.root import QuantumPolicy
+from openred_central.storage.keys import stored_keys
 from openred_central.storage.keys.directory_keys import DirectoryKeys
 from openred_central.storage.keys.key_files import KeyFileError, check_keys
 from openred_central.storage.keys.stored_keys import KEYS, StoredKeys
@@ -126,3 +127,18 @@ def test_a_damaged_key_in_the_store_is_told_at_the_start(
     opened(store, writer).write("root-R.key", b"no PEM")
     with pytest.raises(KeyFileError, match=r"root-R\.key is damaged"):
         check_keys(StoredKeys(store, writer), CLASSICAL)
+
+
+def test_a_store_that_takes_long_holds_up_nothing(
+    store: FailingStore, writer: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = opened(store, writer)
+    monkeypatch.setattr(stored_keys, "CALL_TIMEOUT_S", 0.01)
+    gate = Event()
+    writer.submit(gate.wait)
+    with pytest.raises(KeyFileError, match=r"it took no call for 0\.01 s"):
+        keys.write("a.key", b"one")
+    gate.set()
+    monkeypatch.undo()
+    # Nobody was told that it is there, so it is not.
+    assert opened(store, writer).names() == keys.names() == []
