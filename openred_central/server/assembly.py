@@ -72,7 +72,7 @@ class Assembly(NamedTuple):
     """The maker of the parts of one server.
 
     `random` returns floats in [0, 1), `entropy` returns so many random bytes. `started_s` is the monotonic
-    time at which the start began.
+    time at which the start began; proofs that were made before `proofs_from_s` are refused.
     """
 
     configuration: Configuration
@@ -80,6 +80,7 @@ class Assembly(NamedTuple):
     random: Callable[[], float]
     entropy: Callable[[int], bytes]
     started_s: float
+    proofs_from_s: float
 
     @classmethod
     def here(cls, configuration: Configuration) -> Assembly:
@@ -91,6 +92,7 @@ class Assembly(NamedTuple):
             random=random.Random(os.urandom(16)).random,
             entropy=os.urandom,
             started_s=clock.monotonic_s(),
+            proofs_from_s=clock.monotonic_s(),
         )
 
     def directory(self) -> Directory:
@@ -309,7 +311,7 @@ class Assembly(NamedTuple):
             rings=ReplayRings(),
             authorities=Authorities(configuration.authority),
             strict=configuration.auth == "strict",
-            started_s=self.started_s,
+            started_s=self.proofs_from_s,
             steady_ahead_s=self.clock.wall_s() - self.clock.monotonic_s(),
         )
 

@@ -13,6 +13,7 @@ from ..cluster.hub import Hub
 from ..directory.directory import Directory
 from ..directory.leading import Leading
 from ..directory.merging import Merger
+from ..directory.state.signs import SignColumns
 from .front import Figures
 
 
@@ -36,10 +37,11 @@ class Feeding:
         self._attended = attended
         self._run = run
         self._more = more
+        self._directory, self._merger = directory, Merger(directory)
         self.leading = Leading(directory, seq)
         self.hub = Hub(
             self.leading,
-            Merger(directory),
+            self._merger,
             attended.now,
             hello=self._hello,
             tick=self._tick,
@@ -50,6 +52,10 @@ class Feeding:
     def attach(self, api: Api, feed: EventFeed, broadcast: Broadcast, figures: Figures) -> None:
         """Take what followers are told of; as in `Front`."""
         self._api, self._feed, self._broadcast, self._figures = api, feed, broadcast, figures
+
+    def take(self, signs: SignColumns) -> None:
+        """Take signs of life that this process heard itself, by the present slots."""
+        self._merger.merge(signs, self._directory.nodes.changes.last, self._attended.now())
 
     def _hello(self) -> dict[str, Any]:
         prover = self._api.prover

@@ -27,6 +27,7 @@ from ..cluster.link import Kind, Link, LinkBroken, read_json
 from ..cluster.listening import ClusterListener
 from ..directory.directory import Directory
 from ..directory.state.changes import Batch
+from ..directory.state.signs import SignColumns
 from ..listening import Certificate
 from ..micro_engine.engine import Engine
 from ..micro_engine.limits import EngineLimits
@@ -125,6 +126,14 @@ class LeaderFront:
     def seq(self) -> int:
         """The number of the last commit."""
         return self._feeding.leading.seq
+
+    def elapsed_s(self) -> float:
+        """Return the time by which the database confirms the lead."""
+        return self._clock.elapsed_s()
+
+    def merge(self, signs: SignColumns) -> None:
+        """Take signs of life that this process heard in its former role."""
+        self._feeding.take(signs)
 
     def instances(self) -> tuple[InstanceFigures, ...]:
         """Return the instances that follow."""

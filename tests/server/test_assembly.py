@@ -37,6 +37,7 @@ class Assembled:
             random=lambda: 0.5,
             entropy=lambda count: byte * count,
             started_s=0.0,
+            proofs_from_s=0.0,
         )
         directory, attended = assembly.load(store)
         self.front = front = Alone(assembly)

@@ -14,7 +14,12 @@ from tests.support.clock import VirtualClock
 
 def test_only_the_user_of_the_server_reaches_the_leader() -> None:
     assembly = Assembly(
-        load({"workers": "2"}, {}), VirtualClock(), random=lambda: 0.5, entropy=bytes, started_s=0.0
+        load({"workers": "2"}, {}),
+        VirtualClock(),
+        random=lambda: 0.5,
+        entropy=bytes,
+        started_s=0.0,
+        proofs_from_s=0.0,
     )
     crew = Crew(assembly, {})
     try:

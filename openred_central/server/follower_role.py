@@ -1,0 +1,218 @@
+"""The role of an instance that follows: its link to the leader, its copy of the directory, its operators."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from ..api.feed.event_log import EventLog, FollowingFeed
+from ..api.wire.cluster import ClusterFigures
+from ..clock import AttendedTime
+from ..cluster.link import Kind, Link, LinkBroken, read_json
+from ..cluster.replica import Replica
+from ..cluster.ways import InstanceWay
+from ..directory.carrying import later_signs
+from ..directory.following import Following
+from ..reporting.metrics import follower_metrics_text
+from ..reporting.traffic import of_worker, read_traffic
+from ..storage.postgres.leasing import LeaseRow
+from ..tasks.stall_meter import StallMeter
+from .follower import Follower
+from .membership import Membership, Standing
+from .operators import Operators, follower_desk, start_operators
+
+log = logging.getLogger("openred.cluster")
+
+# Signs of life wait half as long here as they do with the leader.
+FLUSHES_PER_INTERVAL: Final = 2
+# The leader is tried again after so long, and answers a new link within so long.
+RETRY_S: Final = 0.1
+LINK_TIMEOUT_S: Final = 2.0
+# Without a word of a leader, time runs on here for two of these.
+TICK_S: Final = 1.0
+
+
+class FollowerRole:
+    """One instance while it follows. `announce` reports that it serves, how, and at which addresses."""
+
+    def __init__(self, membership: Membership, announce: Callable[[str, Sequence[str]], None]) -> None:
+        self._membership = membership
+        self._announce = announce
+        self._assembly = membership.assembly
+        self._clock = membership.assembly.clock
+        self._public = membership.public
+        self._forwarder = membership.forwarder
+        self._operators: Operators | None = None
+        self._replica: Replica | None = None
+        # The last word of the leader.
+        self._told: dict[str, Any] = {}
+
+    async def run(self) -> None:
+        """Follow others that lead, one after another, until this instance leads or stops."""
+        membership, said = self._membership, ""
+        membership.figures = self._figures
+        while membership.follows:
+            leader = membership.leader()
+            if leader is None:
+                self._forwarder.retarget(None)
+                await membership.until(lambda: not membership.follows or membership.leader() is not None)
+                continue
+            try:
+                await self._follow(leader)
+            except (LinkBroken, TimeoutError) as error:
+                line = f"{leader.leader.get('name')} leads, and cannot be followed: {error or 'no answer'}"
+                if line != said:
+                    log.warning("%s", line)
+                said = line
+                await asyncio.sleep(RETRY_S)
+        self._forwarder.retarget(None)
+        if self._operators is not None:
+            await self._operators.drain()
+
+    async def _follow(self, leader: LeaseRow) -> None:
+        """Follow `leader` until another instance leads or this one stops. Raise `LinkBroken`."""
+        membership = self._membership
+        way = membership.way(str(leader.leader["url"]))
+        link = await Link.to(way.host, way.port, membership.link_context, LINK_TIMEOUT_S)
+
+        def is_over() -> bool:
+            present = membership.leader()
+            return not membership.follows or present is None or present.holder != leader.holder
+
+        ending = asyncio.create_task(membership.until(is_over))
+        following = asyncio.create_task(self._follow_over(link, way))
+        try:
+            await asyncio.wait([ending, following], return_when=asyncio.FIRST_COMPLETED)
+            if following.done():
+                following.result()
+            elif membership.stop.is_set():
+                await self._leave(link)
+        finally:
+            ending.cancel()
+            following.cancel()
+            await asyncio.gather(ending, following, return_exceptions=True)
+            link.abort()
+
+    async def _follow_over(self, link: Link, way: InstanceWay) -> None:
+        """Follow the leader at the other end of `link`, until cancelled. Raise `LinkBroken`."""
+        link.tell(Kind.JOIN, self._membership.who)
+        async with asyncio.timeout(LINK_TIMEOUT_S):
+            hello = read_json(*await link.receive())
+        self._told = hello["told"]
+        standing = self._membership.standing
+        if standing is None or standing.following is None:
+            # A leader's copy cannot follow: it may hold what was never stored.
+            standing = self._begin()
+        feed = FollowingFeed(EventLog(hello["events"]))
+        replica = self._replica = Replica(
+            link,
+            _following(standing),
+            standing.attended,
+            self._clock,
+            flush_s=self._assembly.configuration.flush_interval_s / FLUSHES_PER_INTERVAL,
+            ticked=self._take_told,
+            events=feed.receive,
+            renew=lambda: None,
+        )
+        await replica.load()
+        self._carry_into(standing)
+        feed.tick(self._clock.wall_s())
+        await self._serve(hello, replica, standing, feed, way)
+
+    def _begin(self) -> Standing:
+        attended = AttendedTime(self._clock, attended_s=self._told["attended_s"], tick_s=TICK_S)
+        directory = self._assembly.directory()
+        return Standing(directory, attended, Following(directory))
+
+    def _carry_into(self, standing: Standing) -> None:
+        """Let the copy of `standing` answer, with the signs of life that only the former one has."""
+        former, self._membership.standing = self._membership.standing, standing
+        if former is not None and former is not standing:
+            nodes = standing.directory.nodes
+            later = later_signs(former.directory.nodes.registry, nodes.registry)
+            _following(standing).take_signs(later)
+            for slot in later.slots:
+                nodes.changes.heard.add(slot)
+
+    async def _serve(
+        self,
+        hello: dict[str, Any],
+        replica: Replica,
+        standing: Standing,
+        feed: FollowingFeed,
+        way: InstanceWay,
+    ) -> None:
+        membership, now_s = self._membership, self._clock.monotonic_s()
+        follower = Follower(
+            *(self._assembly, hello, replica, standing.directory, standing.attended, feed),
+            told=lambda: self._told,
+            started_s=now_s,
+            steady_ahead_s=self._clock.wall_s() - now_s,
+            subscribers_max=self._assembly.configuration.events_subscribers_max,
+            stopping=membership.stop.is_set,
+            cluster=self._figures,
+        )
+        since_s = standing.attended.now().attended_s
+        self._forwarder.retarget(way)
+        addresses = await self._public.serve(lambda: follower.install(self._public.engine, self._forwarder))
+        self._announce(f"follows, {len(standing.directory)} nodes", addresses)
+        stalls = StallMeter(self._clock)
+        await self._serve_operators(follower, replica, stalls)
+        replica.ready(since_s)
+        try:
+            async with asyncio.TaskGroup() as group:
+                for work in (replica.run, replica.deliver, follower.broadcast.run, stalls.run):
+                    group.create_task(work())
+        except* LinkBroken as errors:
+            raise errors.exceptions[0] from None
+        finally:
+            follower.broadcast.stop()
+
+    async def _serve_operators(self, follower: Follower, replica: Replica, stalls: StallMeter) -> None:
+        """Serve operators as a follower. Raises `StartError`."""
+        api = follower.api
+
+        def metrics() -> bytes:
+            traffic = read_traffic(self._public.engine, follower.broadcast, stalls, api.limits.refusals)
+            return follower_metrics_text(
+                api.directory,
+                of_worker(traffic, self._forwarder.outcomes, replica.lag),
+                self._clock.monotonic_s() - self._assembly.started_s,
+                self._public.certificate,
+                self._figures(),
+            )
+
+        desk = follower_desk(api, metrics)
+        if self._operators is None:
+            self._operators = self._assembly.operators()
+            await start_operators(self._operators, desk)
+        else:
+            self._operators.exchange(desk)
+
+    async def _leave(self, link: Link) -> None:
+        """Answer what is in flight, and hand over the last signs of life."""
+        cut = await self._public.engine.drain()
+        with contextlib.suppress(LinkBroken):
+            if self._replica is not None:
+                await self._replica.flush()
+                self._replica.drained(cut)
+            await link.close()
+
+    def _take_told(self, told: dict[str, Any]) -> None:
+        self._told = told
+        if self._replica is not None:
+            self._replica.report({"seq": self._replica.seq})
+
+    def _figures(self) -> ClusterFigures:
+        own, replica = self._membership.own_figures(), self._replica
+        if replica is None:
+            return own
+        return own._replace(seq=replica.seq, behind_s=replica.behind_s)
+
+
+def _following(standing: Standing) -> Following:
+    assert standing.following is not None
+    return standing.following

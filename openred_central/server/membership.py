@@ -1,0 +1,135 @@
+"""The things that both roles of an instance use: who leads, the way there, and what answers meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from ..api.caller.limiting import Handler
+from ..api.endpoint import Endpoint
+from ..api.handing_on import handing_on
+from ..api.routes import install
+from ..api.service import Api
+from ..api.wire.cluster import ClusterFigures
+from ..clock import AttendedTime
+from ..cluster.forwarding import Forwarder
+from ..cluster.leadership import Leadership
+from ..cluster.lease import Role
+from ..cluster.ways import InstanceWay
+from ..directory.directory import Directory
+from ..directory.following import Following
+from ..storage.postgres.leasing import LeaseRow
+from .assembly import Assembly
+from .public import Public
+
+
+class Standing(NamedTuple):
+    """The copy of the directory that answers at present, and its clock.
+
+    `following` is the part that follows a leader with it, None for the copy of a leader.
+    """
+
+    directory: Directory
+    attended: AttendedTime
+    following: Following | None
+
+
+class Membership:
+    """One instance among others; `who` describes it to them, and `run` names its process.
+
+    `stop` is set when the process is to stop, `changed` when that, the role or the leader may be another.
+    Links and requests go to others over TLS with `link_context` and `http_context`.
+    """
+
+    def __init__(
+        self,
+        assembly: Assembly,
+        public: Public,
+        forwarder: Forwarder,
+        leadership: Leadership,
+        *,
+        run: str,
+        who: Mapping[str, str],
+        stop: asyncio.Event,
+        changed: asyncio.Event,
+        link_context: ssl.SSLContext,
+        http_context: ssl.SSLContext,
+    ) -> None:
+        self.assembly = assembly
+        self.public = public
+        self.forwarder = forwarder
+        self.leadership = leadership
+        self._run = run
+        self.who = who
+        self.stop = stop
+        self.link_context = link_context
+        self._changed = changed
+        self._http_context = http_context
+        self.standing: Standing | None = None
+        # The figures of the cluster, as the present role knows them.
+        self.figures: Callable[[], ClusterFigures] = self.own_figures
+
+    @property
+    def follows(self) -> bool:
+        """Return whether this instance is to follow whoever leads."""
+        return self.leadership.role is Role.FOLLOWER and not self.stop.is_set()
+
+    def leader(self) -> LeaseRow | None:
+        """Return the row of another instance that leads; None while none does."""
+        row = self.leadership.row
+        return row if row is not None and row.holder not in ("", self._run) else None
+
+    def lacks(self, seq: int) -> bool:
+        """Return whether the copy of the directory here lacks a commit."""
+        standing = self.standing
+        return standing is not None and standing.following is not None and standing.following.seq < seq
+
+    def way(self, url: str) -> InstanceWay:
+        """Return the way to the cluster port at ``host:port``."""
+        host, _, port = url.rpartition(":")
+        return InstanceWay(host.strip("[]"), int(port), self._http_context)
+
+    async def until(self, done: Callable[[], bool]) -> None:
+        """Wait until `done`, or this process is to stop."""
+        while not (self.stop.is_set() or done()):
+            self._changed.clear()
+            await self._changed.wait()
+
+    def own_figures(self) -> ClusterFigures:
+        """Return what this instance knows without a role of its own."""
+        row, role = self.leadership.row, self.leadership.role
+        return ClusterFigures(
+            instance=self.who["name"],
+            role=role.name.lower(),
+            term=row.term if row else 0,
+            leader=str(row.leader.get("name")) if row and row.holder else None,
+            seq=0,
+            behind_s=0.0,
+            confirmed_s=None,
+            instances=(),
+        )
+
+    def between_roles(self, api: Api) -> Callable[[], None]:
+        """Return what serves the endpoints of a former leader until it follows."""
+        leader = _NoLeader(self.forwarder)
+
+        def wrap(endpoint: Endpoint, handler: Handler) -> Handler:
+            return handing_on(endpoint, api, handler, leader)
+
+        return lambda: install(self.public.engine, api, wrap)
+
+
+class _NoLeader:
+    """The leader, as the endpoints see it between two roles."""
+
+    run = ""
+    seq = 0
+    waiting = 0
+
+    def __init__(self, forwarder: Forwarder) -> None:
+        self.answer = forwarder.answer
+
+    async def reached(self, seq: int, timeout_s: float) -> bool:
+        return False
