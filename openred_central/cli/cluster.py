@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import quote
 
 import orjson
 
@@ -18,6 +19,7 @@ from ..wording import rfc3339
 from .command import Command, CommandFailed, UsageError, argument, configuration_of
 from .console import Console
 from .health import own_url
+from .operating import operate
 from .showing import safe
 
 TIMEOUT_S: Final = 10.0
@@ -25,8 +27,13 @@ STATS: Final = "/stats"
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
-    """Print the instances, or only who leads if no instance answers."""
+    """Print the instances, or only who leads if no instance answers; or let the leader forget one."""
     configuration = configuration_of(options, console)
+    if options.action == "forget":
+        if options.name is None:
+            raise UsageError("cluster forget needs the name of an instance that is missing")
+        console.say(operate(configuration, f"/admin/instances/{quote(options.name, safe='')}/forget"))
+        return ExitCode.DONE
     try:
         found = asked(options.url or own_url(configuration), verified=bool(options.url))
     except ValueError as error:
@@ -94,18 +101,23 @@ def in_database(configuration: Configuration, why: str) -> list[str]:
 
 COMMAND = Command(
     "cluster",
-    "print the instances of a cluster, and which of them leads",
+    "print the instances of a cluster and which of them leads, or forget one that is missing",
     run,
     (
-        argument("action", metavar="status", choices=("status",)),
+        argument("action", metavar="status|forget", choices=("status", "forget")),
+        argument("name", metavar="NAME", nargs="?", help="name of the instance to forget"),
         argument("--url", metavar="URL", help="address of an instance; default: that of the settings"),
     ),
     """\
   openred-central cluster status
   openred-central cluster status --url https://directory.example
+  openred-central cluster forget two
 """,
     """\
 The leader tells of all instances; any instance asks it. If none answers, the database of the settings tells
 who led last, and since which commit.
+
+While an instance is missing that may have heard nodes, no node is buried, for a day at most. If it will not
+come back, let the leader `forget` it: the command reaches it by the operators' listener of its settings.
 """,
 )

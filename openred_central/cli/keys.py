@@ -5,13 +5,9 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final
 from urllib.parse import quote
 
-import orjson
-
 from ..exit_codes import ExitCode
-from ..http_requests import NoReply, request
 from ..security.directory_keys.keyring import Keyring
 from ..security.directory_keys.keyset import KeySet, decode_keyset, excess
 from ..security.directory_keys.root import CLASSICAL, COMPOSITE, RootRefused
@@ -19,16 +15,12 @@ from ..security.directory_keys.suites import SuiteUnsupported, load_private_pem
 from ..security.refusals import CLOCK_SKEW_S
 from ..server.vault import keys_folder
 from ..settings.config import ConfigError, Configuration
-from ..storage.keys.admin_secret import secret_file_beside
 from ..storage.keys.directory_keys import open_root, sign_request
 from ..storage.keys.key_files import KEYRING, KeyFileError, KeyFiles, read_secret, root_file
 from ..wording import rfc3339
 from .command import Command, CommandFailed, UsageError, argument, configuration_of
 from .console import Console
-from .showing import safe
-
-# Making a key takes a while.
-TIMEOUT_S: Final = 10.0
+from .operating import operate
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
@@ -162,49 +154,6 @@ def _listed(keyset: KeySet) -> Iterator[str]:
 def _time(time_s: int) -> str:
     """Return a time in whole seconds since the Unix epoch as RFC 3339."""
     return rfc3339(time_s).replace(".000Z", "Z")
-
-
-def operate(configuration: Configuration, path: str) -> str:
-    """Send a POST for `path` to the operators' listener of the server with these settings.
-
-    Return the message of its answer. Raises `KeyFileError` if the server is not reached or refuses.
-    """
-    url, headers = _operators(configuration)
-    try:
-        reply = request(
-            "POST", url, path, headers=headers, timeout_s=TIMEOUT_S, unix_socket=configuration.admin_socket
-        )
-        answer = orjson.loads(reply.body)
-        if not isinstance(answer, dict):
-            raise ValueError("the answer is no JSON object")
-    except (NoReply, ValueError) as error:
-        raise KeyFileError(
-            f"cannot reach the operators' listener: {error}; is the server running with these settings? A "
-            "running server rotates its keys daily anyway"
-        ) from None
-    if reply.status != 200:
-        raise KeyFileError(f"{safe(answer.get('message'))} {safe(answer.get('suggestion'))}")
-    return safe(answer.get("message"))
-
-
-def _operators(configuration: Configuration) -> tuple[str, dict[str, str]]:
-    """Return the URL of the operators' listener, and the headers that it requires."""
-    options = configuration.operators()
-    if options.socket is not None:
-        return "http://localhost", {}
-    if not options.port:
-        raise ConfigError(
-            "name the operators' listener by --admin-port or --admin-socket, as the server does"
-        )
-    secret_file = options.secret_file or secret_file_beside(configuration.database)
-    if secret_file is None:
-        raise ConfigError("there is no secret file beside this database; name it with --admin-secret-file")
-    try:
-        secret = secret_file.read_text(encoding="ascii").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise KeyFileError(f"the operators' secret in {secret_file} cannot be read: {error}") from None
-    host = f"[{options.host}]" if ":" in options.host else options.host
-    return f"http://{host}:{options.port}", {"Authorization": f"Bearer {secret}"}
 
 
 COMMAND = Command(

@@ -26,15 +26,17 @@ TICK_S: Final = 0.5
 class Member:
     """One follower, as the leader sees it: `name` is for people, such as "worker 1" or "instance a".
 
-    `through_s`: all its signs of life up to that attended time are here; None until it serves. `heard_s` is
-    the monotonic time of its last message. `cut` is how many connections it cut at its end.
+    `through_s`: all its signs of life up to that attended time are here; None until it serves, unless it had
+    another link before. `heard_s` is the monotonic time of its last message. At its end it tells that it has
+    drained, and how many connections it cut.
     """
 
-    def __init__(self, name: str, link: Link, now: Now) -> None:
+    def __init__(self, name: str, link: Link, now: Now, through_s: float | None = None) -> None:
         self.name = name
         self.link = link
-        self.through_s: float | None = None
+        self.through_s = through_s
         self.heard_s = now.monotonic_s
+        self.has_drained = False
         self.cut = 0
         # How far it knows the log of events.
         self.cursor: Any = None
@@ -133,10 +135,12 @@ class Hub:
         elif kind is Kind.FIGURES:
             self._reported(member.name, read_json(kind, content))
         elif kind is Kind.READY:
-            member.through_s = read_json(kind, content)
+            since_s = read_json(kind, content)
+            # All that it heard before its former link ended comes with its next signs of life.
+            member.through_s = since_s if member.through_s is None else member.through_s
             member.ready.set()
         elif kind is Kind.DRAINED:
-            member.cut = read_json(kind, content)
+            member.has_drained, member.cut = True, read_json(kind, content)
         elif kind is Kind.RESYNC:
             await self._load(member)
         else:

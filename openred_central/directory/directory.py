@@ -55,6 +55,8 @@ from .state.node import (
 
 # The tolerance covers two heartbeats, whatever an operator advises.
 HEARTBEATS_PER_TOLERANCE = 2
+# The beginning of the names of kept values of the leader of a cluster.
+CLUSTER = "cluster"
 # Retry-After of the answer that the directory is full.
 FULL_RETRY_AFTER_S = 3_600
 # Default budget of bytes: several times the size of most nodes, and never too small for a few full ones.
@@ -149,8 +151,13 @@ class Directory:
         self._crowding = Crowding(self.nodes.registry, options.nodes_max, options.bytes_max)
         # Number of new nodes and longer records that were refused because of `bytes_max`.
         self.bytes_refusals = 0
+        # Values that the store keeps for others, by their names, as they were when it was loaded.
+        self.kept_for_others: dict[str, bytes] = {}
         # Functions that take the kept values of a store, by the part of their names before the first "/".
-        self.keepers: dict[str, Callable[[str, bytes], None]] = {PATIENCE: self.nodes.restore_patience}
+        self.keepers: dict[str, Callable[[str, bytes], None]] = {
+            PATIENCE: self.nodes.restore_patience,
+            CLUSTER: self.kept_for_others.__setitem__,
+        }
         if self.visiting is None:
             # Nothing would keep them up to date, or forget them with their nodes.
             self.keepers[HABITS] = lambda name, _: self.nodes.kept.note(name, lambda: None)
@@ -473,6 +480,8 @@ class Directory:
         )
         bytes_added = nodes.registry.bytes_added(record)
         giving_way = self._crowding.who_makes_room(bytes_added, now.attended_s)
+        if giving_way and not self.expiry.may_bury():
+            giving_way = []
         # No node makes room for one that finds no place after all.
         if len(self) - len(giving_way) >= self.options.nodes_max:
             raise CallerError(

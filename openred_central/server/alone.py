@@ -38,6 +38,9 @@ class Alone:
     def horizon_s(self) -> float:
         return math.inf
 
+    def forget(self, name: str) -> bool:
+        return False
+
     def promising(self, api: Api) -> Api:
         return api
 

@@ -148,6 +148,9 @@ class Crew:
             lambda endpoint, handler: numbering(endpoint, api, handler, self._run, lambda: leading.seq),
         )
 
+    def forget(self, name: str) -> bool:
+        return False
+
     def promising(self, api: Api) -> Api:
         return api
 

@@ -42,6 +42,9 @@ class Front(Protocol):
     def horizon_s(self) -> float:
         """Return up to when all signs of life are here, in attended seconds."""
 
+    def forget(self, name: str) -> bool:
+        """Wait no more for an instance that is away; return whether one of that name was."""
+
     def promising(self, api: Api) -> Api:
         """Return `api` with the promises that this front can keep."""
 

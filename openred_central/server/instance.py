@@ -77,6 +77,7 @@ class Instance:
                 "name": self._configuration.instance or socket.gethostname().lower(),
                 "url": self._configuration.cluster_url or address,
                 "version": __version__,
+                "run": store.run,
             }
             self._leadership = Leadership(
                 store,

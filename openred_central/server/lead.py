@@ -226,6 +226,7 @@ class Lead:
             ),
             parts.snapshotter,
             vault.keykeeper,
+            self._front.forget,
         )
         operators = self._assembly.operators()
         await start_operators(operators, desk)

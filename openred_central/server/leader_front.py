@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, Final
@@ -18,15 +18,17 @@ from ..api.feed.event_log import EventFeed
 from ..api.handing_on import numbering
 from ..api.routes import install
 from ..api.service import Api
-from ..api.wire.cluster import FOLLOWER, ClusterFigures, InstanceFigures
+from ..api.wire.cluster import FOLLOWER, MISSING, ClusterFigures, InstanceFigures
 from ..clock import AttendedTime
+from ..cluster.followers import Followers
 from ..cluster.forwarding import PLACES
 from ..cluster.hub import Member
 from ..cluster.leadership import Leadership
 from ..cluster.link import Kind, Link, LinkBroken, read_json
 from ..cluster.listening import ClusterListener
-from ..directory.directory import Directory
+from ..directory.directory import CLUSTER, Directory
 from ..directory.state.changes import Batch
+from ..directory.state.kept import UNUSABLE
 from ..directory.state.signs import SignColumns
 from ..listening import Certificate
 from ..micro_engine.engine import Engine
@@ -47,13 +49,16 @@ CONFIRM_TIMEOUT_S: Final = 3.0
 INSTANCES_MAX: Final = 64
 # Before the names of followers, in the log.
 PREFIX: Final = "instance "
+# The name under which the store keeps what is known of the followers.
+FOLLOWERS: Final = f"{CLUSTER}/followers"
 
 
 class LeaderFront:
     """A `Front` for one term. `seq` is the number of the last commit before it, `run` names the numbers.
 
-    Other instances reach this one by `listener`. `answering` is called once it answers there; `resume`
-    returns what serves `public` after this term; `cluster` returns the figures of the cluster.
+    `who` describes this instance, and names its run. Other instances reach this one by `listener`.
+    `answering` is called once it answers there; `resume` returns what serves `public` after this term;
+    `cluster` returns the figures of the cluster.
     """
 
     workers: Sums | None = None
@@ -65,6 +70,7 @@ class LeaderFront:
         listener: ClusterListener,
         leadership: Leadership,
         *,
+        who: Mapping[str, str],
         run: str,
         seq: int,
         stopping: Callable[[], bool],
@@ -77,6 +83,7 @@ class LeaderFront:
         self._public = public
         self._listener = listener
         self._leadership = leadership
+        self._who = who
         self._run = run
         self._first_seq = seq
         self._stopping = stopping
@@ -87,7 +94,8 @@ class LeaderFront:
         # The words of followers about themselves, and their figures, by their names.
         self.joined: dict[str, dict[str, Any]] = {}
         self.reported: dict[str, Any] = {}
-        self._members = set[Member]()
+        # The runs of all that follow, by their links.
+        self._members: dict[Member, str] = {}
         self._ended = asyncio.Event()
         limits = EngineLimits(
             body_bytes_max=assembly.configuration.engine().body_bytes_max,
@@ -112,12 +120,34 @@ class LeaderFront:
             more=dict,
             reported=self.reported.__setitem__,
         )
+        self._followers = Followers(
+            *(self._who["run"], self._who["name"]),
+            missing_s_max=self._assembly.configuration.cluster_missing_s,
+            changed=lambda: directory.nodes.kept.note(FOLLOWERS, self._followers.packed),
+        )
+        if (packed := directory.kept_for_others.get(FOLLOWERS)) is not None:
+            try:
+                self._followers.restore(packed, attended.now().attended_s)
+            except UNUSABLE as error:
+                log.warning("it is not known which instances followed the former leader: %s", error)
+        directory.nodes.kept.note(FOLLOWERS, self._followers.packed)
+        directory.expiry.may_bury = lambda: self._followers.may_bury(attended.now().attended_s)
 
     def on_committed(self, batch: Batch) -> None:
         self._feeding.hub.committed(batch)
 
     def horizon_s(self) -> float:
-        return self._feeding.hub.horizon_s()
+        now_s = self._attended.now().attended_s
+        for member in self._members:
+            self._heard(member, now_s)
+        return self._followers.horizon_s(now_s)
+
+    def _heard(self, member: Member, now_s: float) -> None:
+        if member.through_s is not None:
+            self._followers.heard(self._members[member], member.through_s, now_s)
+
+    def forget(self, name: str) -> bool:
+        return self._followers.forget(name)
 
     def promising(self, api: Api) -> Api:
         return replace(strict(api), cluster=self._cluster)
@@ -136,12 +166,17 @@ class LeaderFront:
         self._feeding.take(signs)
 
     def instances(self) -> tuple[InstanceFigures, ...]:
-        """Return the instances that follow."""
-        now_s = self._clock.monotonic_s()
-        return tuple(
-            InstanceFigures(member.name.removeprefix(PREFIX), FOLLOWER, max(0.0, now_s - member.heard_s))
+        """Return the instances that follow, and those that are missing."""
+        now = self._attended.now()
+        following = [
+            InstanceFigures(member.name.removeprefix(PREFIX), FOLLOWER, now.monotonic_s - member.heard_s)
             for member in self._members
-        )
+        ]
+        missing = [
+            InstanceFigures(absent.name, MISSING, now.attended_s - absent.since_s)
+            for absent in self._followers.missing(now.attended_s)
+        ]
+        return (*following, *missing)
 
     def served(self) -> Served:
         return read_served(self._public.engine)
@@ -174,21 +209,28 @@ class LeaderFront:
             if kind is not Kind.JOIN:
                 raise LinkBroken(f"an instance began with {kind.name}, expected is JOIN")
             who = read_json(kind, content)
-            name = str(who["name"])
+            name, run = str(who["name"]), str(who["run"])
         except (LinkBroken, TimeoutError, KeyError, TypeError) as error:
             log.warning("an instance was not taken in: %s", error or "it did not say who it is")
             return
-        member = Member(PREFIX + name, link, self._attended.now())
+        member = Member(PREFIX + name, link, self._attended.now(), self._followers.joined(run, name))
         self.joined[member.name] = who
-        self._members.add(member)
+        self._members[member] = run
         log.info("%s follows, from %s", member.name, who.get("url"))
         try:
             await self._feeding.hub.serve(member)
         finally:
-            self._members.discard(member)
+            self._part(member)
             self.joined.pop(member.name, None)
             self.reported.pop(member.name, None)
             log.info("%s does not follow any more", member.name)
+
+    def _part(self, member: Member) -> None:
+        self._heard(member, self._attended.now().attended_s)
+        run = self._members.pop(member)
+        # Unless it has another link already.
+        if run not in self._members.values():
+            self._followers.parted(run, has_drained=member.has_drained)
 
     async def _tell(self) -> None:
         """Tell the others the time, until the end of this term."""
@@ -206,6 +248,7 @@ class LeaderFront:
         self._listener.answer_by(None)
         if self._stopping():
             cut = await self._public.engine.drain()
+            self._followers.end()
         else:
             cut = 0
             await self._public.serve(self._resume(self._api))

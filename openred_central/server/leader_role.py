@@ -112,6 +112,7 @@ class LeaderRole:
             membership.public,
             self._listener,
             leadership,
+            who=membership.who,
             run=row.lineage.replace("-", ""),
             seq=store.seq,
             stopping=membership.stop.is_set,

@@ -141,7 +141,7 @@ def follower_desk(api: Api, metrics: Callable[[], bytes]) -> Desk:
     async def refused(*_: object) -> NoReturn:
         raise not_the_leader(api)
 
-    return Desk(api, metrics, refused, refused, refused, partial(not_the_leader, api))
+    return Desk(api, metrics, refused, refused, refused, lambda _: False, partial(not_the_leader, api))
 
 
 def not_the_leader(api: Api) -> CallerError:
@@ -166,7 +166,13 @@ class Keys(Protocol):
         """Invalidate a signing key. Raises also `ValueError` for an unknown id."""
 
 
-def make_desk(api: Api, metrics: Callable[[], bytes], snapshotter: Snapshotter | None, keys: Keys) -> Desk:
+def make_desk(
+    api: Api,
+    metrics: Callable[[], bytes],
+    snapshotter: Snapshotter | None,
+    keys: Keys,
+    forget_instance: Callable[[str], bool],
+) -> Desk:
     """Return what the operators' endpoints need of the server."""
 
     async def rotate_keys() -> None:
@@ -212,7 +218,7 @@ def make_desk(api: Api, metrics: Callable[[], bytes], snapshotter: Snapshotter |
             "tombstones": manifest.tombstones,
         }
 
-    return Desk(api, metrics, snapshot, rotate_keys, revoke_key)
+    return Desk(api, metrics, snapshot, rotate_keys, revoke_key, forget_instance)
 
 
 def _keys_unusable(error: Exception) -> CallerError:

@@ -140,6 +140,12 @@ class Settings:
     lease_s: float = duration(
         2.5, 0.5, 60.0, "How long the leader of a cluster leads without an answer of the database."
     )
+    cluster_missing_s: float = duration(
+        DAY_S,
+        0.0,
+        30 * DAY_S,
+        "How long no node is buried because an instance is missing that may have heard it.",
+    )
     near: str = text(
         "", "1 to 64 of a-z 0-9 _ . -", "Region whose nodes come first where a discovery names none.", _NAME
     )

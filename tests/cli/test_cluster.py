@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from openred_central.cli import cluster
-from openred_central.cli.command import CommandFailed
+from openred_central.cli.command import CommandFailed, UsageError
 from openred_central.cli.main import commands, make_parser
 from tests.support.cluster_figures import LEADER
 from tests.support.console import Recorded
@@ -80,3 +80,20 @@ def test_the_database_tells_who_leads_if_no_instance_answers(database_url: str, 
         assert second.startswith("no instance tells more (connection refused")
         store.goodbye()
     assert said(*words)[0] == "term 1, commit 0, led by nobody"
+
+
+def test_a_missing_instance_is_forgotten_by_the_leader(tmp_path: Path) -> None:
+    database = str(tmp_path / "openred.db")
+    (tmp_path / "openred.db.admin-secret").write_text("s" * 43)
+    body = orjson.dumps({"status": "forgotten", "message": "Nobody waits for two any more."})
+    with answering(response("200 OK", body)) as (url, asked):
+        words = ["cluster", "forget", "two", "--database", database, "--admin-port", url.rpartition(":")[2]]
+        recorded = Recorded()
+        assert cluster.run(PARSER.parse_args(words), recorded.console) == 0
+    assert recorded.said == ["Nobody waits for two any more."]
+    assert asked[0].startswith(b"POST /admin/instances/two/forget HTTP/1.1\r\n")
+
+
+def test_forgetting_needs_a_name() -> None:
+    with pytest.raises(UsageError, match="needs the name"):
+        cluster.run(PARSER.parse_args(["cluster", "forget"]), Recorded().console)

@@ -9,16 +9,13 @@ from typing import Any
 
 import pytest
 
-from openred_central.cli.keys import operate, show, sign_keyset
+from openred_central.cli.keys import show, sign_keyset
 from openred_central.security.directory_keys.keyset import KeyStatus, PublishedKey, read_document
 from openred_central.settings.config import ConfigError, Configuration
 from openred_central.storage.keys.directory_keys import DirectoryKeys, KeyOptions
 from openred_central.storage.keys.key_files import KeyFileError, KeyFiles
 from tests.support.keys import NOW, directory_key, keyset
 from tests.support.options import key_options
-from tests.support.serving import closed_port
-
-from .test_health import answering, response
 
 ENTROPY = random.Random(5).randbytes
 
@@ -142,34 +139,3 @@ def test_damaged_key_files_are_reported(tmp_path: Path, name: str) -> None:
     files.write(name, b"{}")
     with pytest.raises(KeyFileError, match="is damaged"):
         list(show(Configuration(key_folder=str(files.folder)), ENTROPY, NOW))
-
-
-def test_keys_need_the_operators_listener_and_secret(tmp_path: Path) -> None:
-    database = str(tmp_path / "openred.db")
-    with pytest.raises(ConfigError, match="--admin-port or --admin-socket"):
-        operate(Configuration(database=database, admin_port=None), "/admin/keys/rotate")
-    with pytest.raises(ConfigError, match="--admin-secret-file"):
-        operate(Configuration(database="memory:"), "/admin/keys/rotate")
-    with pytest.raises(KeyFileError, match="admin-secret cannot be read"):
-        operate(Configuration(database=database), "/admin/keys/rotate")
-
-
-@pytest.mark.parametrize("status", ["200 OK", "404 Not Found"])
-def test_an_answer_of_another_program_is_reported(tmp_path: Path, status: str) -> None:
-    database = str(tmp_path / "openred.db")
-    (tmp_path / "openred.db.admin-secret").write_text("s" * 43)
-    with answering(response(status, b"[]")) as (url, _):
-        port = int(url.rpartition(":")[2])
-        with pytest.raises(KeyFileError, match=r"no JSON object; is the server running"):
-            operate(Configuration(database=database, admin_port=port), "/admin/keys/rotate")
-
-
-def test_an_unreachable_operators_listener_is_reported(tmp_path: Path) -> None:
-    database, port = str(tmp_path / "openred.db"), closed_port()
-    (tmp_path / "openred.db.admin-secret").write_text("s" * 43)
-    with pytest.raises(KeyFileError, match=f"127.0.0.1:{port}.*is the server running"):
-        operate(Configuration(database=database, admin_port=port), "/admin/keys/rotate")
-    with pytest.raises(KeyFileError, match=r"none: No such file or directory; is the server running"):
-        operate(Configuration(database=database, admin_socket=str(tmp_path / "none")), "/admin/keys/rotate")
-    with pytest.raises(KeyFileError, match=r"'http://a b:8001' is no address.*is the server running"):
-        operate(Configuration(database=database, admin_host="a b"), "/admin/keys/rotate")

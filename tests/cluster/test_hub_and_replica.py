@@ -91,11 +91,11 @@ async def until(ready: Callable[[], object]) -> None:
 
 
 @contextlib.asynccontextmanager
-async def worker(owner: Owner, number: int = 0) -> AsyncIterator[Side]:
-    """Yield a loaded worker that follows; its link ends with it."""
+async def worker(owner: Owner, number: int = 0, through_s: float | None = None) -> AsyncIterator[Side]:
+    """Yield a loaded worker that follows; its link ends with it. `through_s` is as in `Member`."""
     ours, its = socket.socketpair()
     side = Side(owner, await Link.over(its))
-    side.member = Member(f"worker {number}", await Link.over(ours), owner.attended.now())
+    side.member = Member(f"worker {number}", await Link.over(ours), owner.attended.now(), through_s)
     serving = asyncio.create_task(owner.hub.serve(side.member))
     assert await side.link.receive() == (Kind.HELLO, b'{"run":"run"}')
     await side.replica.load()
@@ -211,6 +211,22 @@ async def test_the_horizon_is_what_all_workers_have_delivered(owner: Owner) -> N
         await other.replica.flush()
         await until(lambda: owner.hub.horizon_s() > ready_s)
     assert owner.hub.horizon_s() == owner.attended.now().attended_s
+
+
+async def test_a_follower_that_is_back_has_delivered_nothing_yet(owner: Owner) -> None:
+    before_s = owner.attended.now().attended_s - 50.0
+    async with worker(owner, through_s=before_s) as side:
+        assert side.member.through_s == before_s
+        await side.replica.flush()
+        await until(lambda: side.member.through_s != before_s)
+
+
+async def test_a_follower_that_drains_says_so(owner: Owner) -> None:
+    async with worker(owner) as side:
+        assert not side.member.has_drained
+        side.replica.drained(2)
+        await until(lambda: side.member.has_drained)
+        assert side.member.cut == 2
 
 
 async def test_a_missing_frame_ends_in_a_new_load(owner: Owner, caplog: pytest.LogCaptureFixture) -> None:

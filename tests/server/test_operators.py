@@ -45,7 +45,7 @@ class NoKeys:
 
 
 async def test_keys_that_cannot_be_changed_are_reported_as_errors() -> None:
-    desk = make_desk(World().api, lambda: b"", None, NoKeys())
+    desk = make_desk(World().api, lambda: b"", None, NoKeys(), lambda _: False)
     for what, status, code in (
         (desk.rotate_keys(), 503, "store_unavailable"),
         (desk.revoke_key("known"), 503, "store_unavailable"),
@@ -57,7 +57,7 @@ async def test_keys_that_cannot_be_changed_are_reported_as_errors() -> None:
 
 
 async def started(made: Operators) -> list[str]:
-    addresses = await made.start(make_desk(World().api, lambda: b"", None, NoKeys()))
+    addresses = await made.start(make_desk(World().api, lambda: b"", None, NoKeys(), lambda _: False))
     await made.drain()
     return addresses
 
@@ -71,7 +71,8 @@ async def test_without_settings_for_it_nothing_listens(tmp_path: Path) -> None:
 async def test_a_unix_socket_is_only_for_its_owner(tmp_path: Path) -> None:
     path = tmp_path / "admin.sock"
     made = operators(operators_options(port=None, socket=path))
-    assert await made.start(make_desk(World().api, lambda: b"", None, NoKeys())) == [f"unix:{path}"]
+    desk = make_desk(World().api, lambda: b"", None, NoKeys(), lambda _: False)
+    assert await made.start(desk) == [f"unix:{path}"]
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     await made.drain()
 
@@ -111,7 +112,7 @@ class FakeSnapshotter:
 
 async def snapshot(outcome: Any) -> Any:
     taker = None if outcome is None else FakeSnapshotter(outcome)
-    return await make_desk(World().api, lambda: b"", taker, NoKeys()).snapshot()  # type: ignore[arg-type]
+    return await make_desk(World().api, lambda: b"", taker, NoKeys(), lambda _: False).snapshot()  # type: ignore[arg-type]
 
 
 async def test_the_contents_of_a_snapshot_are_reported() -> None:

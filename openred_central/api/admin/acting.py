@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from ...clock import Now
 from ...directory.directory import Directory
+from ...errors import CallerError
 from ...micro_engine.wire.messages import Request, Response
 from .admission import AdminEndpoint, Desk
 
@@ -90,3 +91,24 @@ async def revoke_key(desk: Desk, request: Request, key_id: str) -> Response:
 
 
 REVOKE_KEY = AdminEndpoint("POST", "/admin/keys/{key_id}/revoke", revoke_key, "revoke key")
+
+
+async def forget_instance(desk: Desk, request: Request, name: str) -> Response:
+    """Answer 200: no burial waits any more for an instance that is away and does not come back."""
+    if not desk.forget_instance(name):
+        raise CallerError(
+            404,
+            "instance_not_found",
+            f"No instance named {name!r} is away.",
+            suggestion="`openred-central cluster status` lists those that are missing.",
+        )
+    return Response.json(
+        {
+            "status": "forgotten",
+            "instance": name,
+            "message": f"Nobody waits for {name} any more; what it alone has heard does not count.",
+        }
+    )
+
+
+FORGET_INSTANCE = AdminEndpoint("POST", "/admin/instances/{name}/forget", forget_instance, "forget instance")

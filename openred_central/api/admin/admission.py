@@ -152,7 +152,8 @@ class Desk(NamedTuple):
 
     `metrics` makes the text of ``GET /metrics``; `snapshot` takes a snapshot and returns its description;
     `rotate_keys` replaces the key that signs tokens; `revoke_key` revokes a key by its id. All but `metrics`
-    raise `CallerError`. With `refusal`, which makes the error, this process may change nothing.
+    raise `CallerError`. `forget_instance` waits no more for an instance of a name that is away, and returns
+    whether there was one. With `refusal`, which makes the error, this process may change nothing.
     """
 
     api: Api
@@ -160,6 +161,7 @@ class Desk(NamedTuple):
     snapshot: Callable[[], Awaitable[Mapping[str, Any]]]
     rotate_keys: Callable[[], Awaitable[None]]
     revoke_key: Callable[[str], Awaitable[None]]
+    forget_instance: Callable[[str], bool]
     refusal: Callable[[], CallerError] | None = None
 
 

@@ -16,6 +16,7 @@ ADMIN_ENDPOINTS = (
     *(listing.LIST_NODES, listing.GET_NODE, listing.LIST_DARK),
     *(acting.WAKE_NODE, acting.HOLD_NODE, acting.RELEASE_NODE, acting.PURGE_NODE),
     *(acting.SNAPSHOT, acting.RELEASE_MASS_SILENCE, acting.ROTATE_KEYS, acting.REVOKE_KEY),
+    acting.FORGET_INSTANCE,
 )
 
 

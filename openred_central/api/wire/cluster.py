@@ -9,6 +9,8 @@ from .schemas import COUNT, DURATION_S, TEXT, listing, thing
 
 LEADER: Final = "leader"
 FOLLOWER: Final = "follower"
+# It followed, and is away.
+MISSING: Final = "missing"
 ROLES: Final = (FOLLOWER, "catching_up", LEADER, "without_lease")
 
 _ROLE = {"enum": [*ROLES]}
@@ -29,7 +31,7 @@ CLUSTER = thing(
                 "Instance",
                 {
                     "name": TEXT,
-                    "role": _ROLE,
+                    "role": {"enum": [*ROLES, MISSING]},
                     "heard_s": {**DURATION_S, "description": "How long ago the leader heard it, in seconds."},
                 },
             )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from array import array
 from collections import defaultdict, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import compress
 from operator import add, not_
 from typing import Final, NamedTuple
@@ -33,7 +33,7 @@ from .mass_silence import MassSilence, MassSilenceOptions
 
 # A probe without an answer after this time counts as unanswered, whatever became of it.
 PROBE_ANSWER_S: Final = 60.0
-# Delay of a probe that we could not make, for our own reasons.
+# Delay of a probe that we could not make, or of a death that we may not decide, for our own reasons.
 POSTPONE_S: Final = 300.0
 # From this many expired nodes on, changing their state together is cheaper.
 TOGETHER_MIN: Final = 8
@@ -68,7 +68,8 @@ class Expiry:
         self.silence = MassSilence(silence)
         self.attendance = Attendance(silence.all_silent_s)
         self.probe_requests: deque[ProbeRequest] = deque()
-        # Due slots whose probe is under way, with the id of the node, and those whose probe was postponed.
+        # Due slots whose probe is under way, with the id of the node, and those whose probe or death was
+        # postponed.
         self.asked: dict[int, str] = {}
         self.postponed: set[int] = set()
         # Due slots that wait for the end of a hold, or for the next pass after it. An entry of the queue
@@ -77,6 +78,8 @@ class Expiry:
         self.waiting: set[int] = set()
         # Waiting slots that count as silent already, because they changed state within the hour.
         self._waiting_counted: set[int] = set()
+        # False while another process may have heard nodes, and not told. Then nobody dies.
+        self.may_bury: Callable[[], bool] = lambda: True
         # Slots whose transition failed, with the error. They are left alone until the node is heard.
         self.set_aside: dict[int, str] = {}
 
@@ -282,6 +285,8 @@ class Expiry:
         if due_s > now.attended_s:
             nodes.deadlines.arm(slot, due_s)
             return True
+        if self._postpones_death(slot, nodes.registry.state(slot), now):
+            return True
         if not unanswered:
             if not self.silence.may_advance(slot, len(nodes.registry), len(self.asked), now):
                 self.waiting.add(slot)
@@ -304,6 +309,8 @@ class Expiry:
         nodes = self._nodes
         state = nodes.registry.state(slot)
         while due_s <= now.attended_s:
+            if self._postpones_death(slot, state, now):
+                return
             at = now.wall_at(due_s)
             if next_state(state, Event.DEADLINE) is State.DEAD:
                 node_id = nodes.registry.node_id(slot)
@@ -315,6 +322,14 @@ class Expiry:
             dwell_s = nodes.patience.dwell_s(state, nodes.registry.longest[slot])
             due_s = deadline_s(state, due_s, 0.0, 0.0, dwell_s)
         nodes.deadlines.arm(slot, due_s)
+
+    def _postpones_death(self, slot: int, state: State, now: Now) -> bool:
+        """Return whether a node that would die now lives on, because nobody may be buried."""
+        if next_state(state, Event.DEADLINE) is not State.DEAD or self.may_bury():
+            return False
+        self.postponed.add(slot)
+        self._nodes.deadlines.arm(slot, now.attended_s + POSTPONE_S)
+        return True
 
     def _expire_tombstones(self, now: Now, limit: int) -> int:
         for handled in range(limit):

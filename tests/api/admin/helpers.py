@@ -25,8 +25,15 @@ class Office:
         self.snapshots = 0
         self.rotations = 0
         self.revoked: list[str] = []
+        # Instances that are away.
+        self.missing = {"two"}
         self.desk = Desk(
-            self.world.api, lambda: b"figure 1\n", self._snapshot, self._rotate_keys, self._revoke_key
+            self.world.api,
+            lambda: b"figure 1\n",
+            self._snapshot,
+            self._rotate_keys,
+            self._revoke_key,
+            self._forget_instance,
         )
         self.router = Router(1024 * 1024)
         install(Routes(self.router), self.desk, admission)  # type: ignore[arg-type]
@@ -40,6 +47,11 @@ class Office:
 
     async def _revoke_key(self, key_id: str) -> None:
         self.revoked.append(key_id)
+
+    def _forget_instance(self, name: str) -> bool:
+        known = name in self.missing
+        self.missing.discard(name)
+        return known
 
     def ask(self, method: str, target: str, *, authority: str | None = None, **headers: str) -> Response:
         """Return the answer or problem as it would be sent; `authority` is the host asked."""

@@ -103,3 +103,11 @@ def test_keys_are_rotated_and_revoked_on_an_operator_s_word() -> None:
     assert office.rotations == 1
     reply = office.call("POST", f"/admin/keys/{'k' * 43}/revoke")
     assert (reply.status, reply.document["status"], office.revoked) == (200, "revoked", ["k" * 43])
+
+
+def test_an_instance_that_is_away_is_forgotten_once() -> None:
+    office = Office()
+    reply = office.call("POST", "/admin/instances/two/forget")
+    assert (reply.status, reply.document["status"], reply.document["instance"]) == (200, "forgotten", "two")
+    reply = office.call("POST", "/admin/instances/two/forget")
+    assert (reply.status, reply.document["error"]) == (404, "instance_not_found")

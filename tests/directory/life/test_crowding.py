@@ -126,3 +126,11 @@ def test_unheard_nodes_make_room_for_bytes() -> None:
     with pytest.raises(CallerError, match="directory_full"):
         register(directory, "late", day(3), metadata=fat)
     expect_consistent(directory, day(3))
+
+
+def test_nobody_makes_room_while_a_sign_of_life_may_be_on_its_way() -> None:
+    directory = full_directory()
+    directory.expiry.may_bury = lambda: False
+    assert refused(directory, day(3))
+    directory.expiry.may_bury = lambda: True
+    assert not refused(directory, day(3))

@@ -729,3 +729,50 @@ def test_many_at_once_are_believed_like_one_by_one() -> None:
     assert directory.expiry.silence.hold is not None
     assert directory.expiry.silence.recent == 30
     assert directory.nodes.registry.state_counts[State.ACTIVE] == 270
+
+
+@pytest.mark.parametrize("probing", [False, True])
+@pytest.mark.parametrize("nodes", [1, 40])
+def test_nobody_is_buried_while_a_sign_of_life_may_be_on_its_way(nodes: int, probing: bool) -> None:
+    directory = make_directory(probing=probing)
+    names = [f"node-{number}" for number in range(nodes)]
+    for name in names:
+        register(directory, name, at(0.0))
+    may_bury = False
+    directory.expiry.may_bury = lambda: may_bury
+    for now in (day(700), day(988, 1), day(990), day(1_100)):
+        run_until(directory, now)
+        expect_consistent(directory, now)
+    assert {state_of(directory, name) for name in names} == {State.COMA}
+    beat(directory, names[0], day(1_101))
+    may_bury = True
+    # The last probe may have to go unanswered first.
+    run_until(directory, day(1_102))
+    run_until(directory, day(1_103))
+    states = [state_of(directory, name) for name in names]
+    assert states == [State.ACTIVE] + [State.DEAD] * (nodes - 1)
+    expect_consistent(directory, day(1_103))
+
+
+def test_node_whose_death_is_postponed_is_not_probed_for_that() -> None:
+    directory = make_directory(probing=True)
+    register(directory, "a", at(0.0))
+    directory.expiry.may_bury = lambda: False
+    for days in range(180, 988):
+        run_until(directory, day(days))
+    assert state_of(directory, "a") is State.COMA
+    directory.expiry.probe_requests.clear()
+    for days in range(1_000, 1_010):
+        run_until(directory, day(days))
+    assert not directory.expiry.probe_requests
+
+
+def test_node_that_dies_late_is_dead_since_its_deadline() -> None:
+    at_once, late = make_directory(), make_directory()
+    late.expiry.may_bury = lambda: False
+    for directory in (at_once, late):
+        register(directory, "a", at(0.0))
+        run_until(directory, day(1_000))
+    late.expiry.may_bury = lambda: True
+    run_until(late, day(1_001))
+    assert late.nodes.tombstones.of_node("a") == at_once.nodes.tombstones.of_node("a")
