@@ -8,23 +8,17 @@ from pathlib import Path
 
 from ..exit_codes import ExitCode
 from ..maintenance.exporting import export, output_file
-from ..maintenance.reading import existing_database, reading
 from ..settings.config import Configuration
 from ..storage.private_files import describe
 from ..storage.store import StoreError
 from .command import argument
 from .console import Console
-from .maintenance_command import STANDARD, counts, maintenance_command, progress_of
+from .maintenance_command import STANDARD, counts, maintenance_command, progress_of, source_of
 
 
 def run(options: argparse.Namespace, configuration: Configuration, console: Console) -> int:
     """Write an export, and print what it contains."""
-    database = existing_database(configuration.database)
-    with (
-        progress_of(console, "copying") as copying,
-        reading(database, copying) as store,
-        progress_of(console, "exporting") as progress,
-    ):
+    with source_of(configuration, console) as store, progress_of(console, "exporting") as progress:
         standard = nullcontext(console.output) if options.file == STANDARD else None
         secrets, now_s = not options.without_secrets, console.clock.wall_s()
         try:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import threading
 from contextlib import nullcontext
 from pathlib import Path
 
 from ..exit_codes import ExitCode
 from ..maintenance.importing import import_into
+from ..maintenance.sharing import import_shared, opened_shared
 from ..settings.config import Configuration
 from ..storage.loading import database_path
+from ..storage.postgres.address import redacted
 from ..storage.private_files import describe
 from ..storage.store import StoreError
 from .command import argument
@@ -20,10 +23,11 @@ from .maintenance_command import STANDARD, counts, maintenance_command, progress
 def run(options: argparse.Namespace, configuration: Configuration, console: Console) -> int:
     """Import an export, and print what it contains."""
     database = database_path(configuration.database)
-    if database is None:
-        raise StoreError(
-            f"{configuration.database} keeps nothing; name the file of a database with --database"
-        )
+    place = str(database or redacted(configuration.database))
+    if database is None and not configuration.is_shared:
+        raise StoreError(f"{place} keeps nothing; name the file of a database with --database")
+    if configuration.is_shared and options.replace:
+        raise StoreError(f"--replace sets a file aside, and {place} is on a server; name an empty database")
     standard = nullcontext(console.input) if options.file == STANDARD else None
     try:
         source = standard or open(options.file, "rb")  # noqa: SIM115 (closed below; only opening is tried here)
@@ -32,16 +36,23 @@ def run(options: argparse.Namespace, configuration: Configuration, console: Cons
     with source as lines, progress_of(console, "importing") as progress:
         # A pipe has no size.
         total = 0 if options.file == STANDARD else Path(options.file).stat().st_size
-        totals, aside = import_into(
-            database,
-            lines,
-            replace=options.replace,
-            wall_s=console.clock.wall_s(),
-            progress=lambda done: progress(done, total),
-        )
+        aside = None
+
+        def show(done: int) -> None:
+            progress(done, total)
+
+        if database is not None:
+            wall_s = console.clock.wall_s()
+            totals, aside = import_into(
+                database, lines, replace=options.replace, wall_s=wall_s, progress=show
+            )
+        else:
+            with opened_shared(configuration, console.clock, console.entropy) as store:
+                wait, lease_s = threading.Event().wait, configuration.lease_s
+                totals = import_shared(store, lines, lease_s=lease_s, pause=wait, progress=show)
     if aside is not None:
         console.say(f"the former database is now {aside}")
-    console.say(f"imported {counts(totals)} into {database}")
+    console.say(f"imported {counts(totals)} into {place}")
     return ExitCode.DONE
 
 

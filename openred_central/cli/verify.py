@@ -12,17 +12,16 @@ from ..maintenance.reading import existing_database
 from ..maintenance.verifying import Verifier
 from ..settings.config import Configuration
 from ..storage.copies.restoring import snapshots_of
+from ..storage.postgres.address import redacted
 from .command import argument
 from .console import Console
-from .maintenance_command import maintenance_command, progress_of
+from .maintenance_command import maintenance_command, progress_of, source_of
 
 PAUSE_S: Final = 0.5
 
 
 def run(options: argparse.Namespace, configuration: Configuration, console: Console) -> int:
     """Print the result of each comparison."""
-    database = existing_database(configuration.database)
-    snapshots = snapshots_of(database, configuration.snapshot_folder)
 
     def make_directory() -> Directory:
         # Randomness is for discovery only.
@@ -36,14 +35,21 @@ def run(options: argparse.Namespace, configuration: Configuration, console: Cons
             progress.close()
             console.say(line)
 
-        verifier = Verifier(database, make_directory, console.clock, say, progress)
-        # Listed first: a snapshot that a server takes meanwhile is newer than what is read of the store.
-        taken = snapshots.newest_first()
+        place = redacted(configuration.database)
+        if not configuration.is_shared:
+            database = existing_database(configuration.database)
+            place, snapshots = str(database), snapshots_of(database, configuration.snapshot_folder)
+            # Listed first: a snapshot that a server takes meanwhile is newer than what is read of the store.
+            taken = snapshots.newest_first()
+        verifier = Verifier(
+            place, lambda: source_of(configuration, console), make_directory, console.clock, say, progress
+        )
         loaded = verifier.verify_store()
-        for snapshot in taken if options.all else taken[:1]:
-            verifier.verify_snapshot(snapshots, snapshot, loaded)
-        if not taken:
-            say(f"no snapshot of this database in {snapshots.folder}")
+        if not configuration.is_shared:
+            for snapshot in taken if options.all else taken[:1]:
+                verifier.verify_snapshot(snapshots, snapshot, loaded)
+            if not taken:
+                say(f"no snapshot of this database in {snapshots.folder}")
         if options.url and loaded is not None:
             verifier.verify_server(options.url, loaded, lambda: threading.Event().wait(PAUSE_S))
     agreeing = "all that can be compared agree" if verifier.apart else "all agree"

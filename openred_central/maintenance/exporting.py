@@ -13,14 +13,13 @@ from ..security.sessions import CLAIM_KEY
 from ..security.tokens.revocations import encode_revocations
 from ..storage.loading import REVOCATIONS, load_revocations
 from ..storage.private_files import written_whole
-from ..storage.sqlite.sqlite import SqliteStore
-from ..storage.store import StoreError
+from ..storage.store import Loads, StoreError
 from .portable import Item, LineError, Secret, Totals, encode, encode_footer, encode_header
 from .reading import READ_ROWS
 
 
 def export(
-    store: SqliteStore,
+    store: Loads,
     output: BinaryIO,
     *,
     secrets: bool,
@@ -62,7 +61,7 @@ def output_file(path: Path) -> Iterator[BinaryIO]:
         yield output
 
 
-def _items(store: SqliteStore, *, secrets: bool, created_at: float) -> Iterator[Item]:
+def _items(store: Loads, *, secrets: bool, created_at: float) -> Iterator[Item]:
     vitals = store.load_vitals()
     if vitals is not None:
         yield vitals

@@ -63,7 +63,7 @@ def import_into(
                 )
             with scratch_folder(database.parent) as scratch:
                 copy = scratch / database.name
-                totals = _build(copy, lines, progress)
+                totals = build_copy(copy, lines, progress)
                 aside = swap_in(database, copy, f"replaced-{utc_stamp(wall_s)}")
     return totals, aside if aside.exists() else None
 
@@ -80,8 +80,12 @@ def _is_free(database: Path) -> bool:
     return bool(is_empty)
 
 
-def _build(copy: Path, lines: BinaryIO, progress: Callable[[int], None]) -> Totals:
-    """Make the database `copy`, complete and synced."""
+def build_copy(copy: Path, lines: BinaryIO, progress: Callable[[int], None]) -> Totals:
+    """Make the database `copy` from an export, complete and synced, and return the totals.
+
+    `progress` is called with the bytes read so far. Raises `StoreError` for a bad line, and for an export
+    that is cut short or was changed.
+    """
     store = SqliteStore(copy)
     store.open()
     try:

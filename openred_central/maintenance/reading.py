@@ -12,7 +12,8 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
 from ..storage.copies.snapshots import Snapshot, copy_database
-from ..storage.loading import database_path
+from ..storage.loading import Kind, database_path, kind_of
+from ..storage.postgres.address import redacted
 from ..storage.private_files import scratch_folder
 from ..storage.sqlite.faults import reported
 from ..storage.sqlite.sqlite import SqliteStore
@@ -24,6 +25,11 @@ READ_ROWS = 10_000
 def existing_database(database: str) -> Path:
     """Return the file that the setting `database` names. Raises `StoreError` where there is none."""
     path = database_path(database)
+    if kind_of(database) is Kind.SERVER:
+        raise StoreError(
+            f"{redacted(database)} is on a server, whose own backups take the place of snapshots; "
+            "name the file of a database with --database"
+        )
     if path is None:
         raise StoreError(f"{database} keeps nothing; name the file of a database with --database")
     if not path.is_file():

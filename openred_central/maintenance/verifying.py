@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from contextlib import AbstractContextManager
 from typing import NamedTuple
 
 import orjson
@@ -20,12 +20,11 @@ from ..security.sessions import CLAIM_KEY, CLAIM_KEY_BYTES
 from ..storage.copies.runs import Run, is_earlier, load_runs
 from ..storage.copies.snapshots import Snapshot, Snapshots
 from ..storage.loading import MISFITS, load, load_revocations
-from ..storage.sqlite.sqlite import SqliteStore
-from ..storage.store import DamageError, StoreError, StoreState
+from ..storage.store import DamageError, Loads, StoreError, StoreState
 from ..wording import counted
 from .comparing import Difference, older_record, same_record, state_contradiction
 from .portable import LineError, encode
-from .reading import READ_ROWS, reading, reading_snapshot
+from .reading import READ_ROWS, reading_snapshot
 
 TICK_S = 1.0
 URL_TIMEOUT_S = 10.0
@@ -52,19 +51,22 @@ class Loaded(NamedTuple):
 class Verifier:
     """Verifies one database.
 
-    Arguments: `database`, its file; `make_directory`, which makes an empty directory with the settings;
-    `say`, called with lines for people; `progress`, called with the rows or pages done and all of them.
+    Arguments: `database`, its name for people; `read`, which reads it as it is at one moment;
+    `make_directory`, which makes an empty directory with the settings; `say`, called with lines for people;
+    `progress`, called with the rows or pages done and all of them.
     """
 
     def __init__(
         self,
-        database: Path,
+        database: str,
+        read: Callable[[], AbstractContextManager[Loads]],
         make_directory: Callable[[], Directory],
         clock: Clock,
         say: Callable[[str], None],
         progress: Callable[[int, int], None],
     ) -> None:
         self._database = database
+        self._read = read
         self._make_directory = make_directory
         self._clock = clock
         self._say = say
@@ -79,7 +81,7 @@ class Verifier:
         Return None where it cannot be loaded.
         """
         try:
-            with reading(self._database, self._progress) as store:
+            with self._read() as store:
                 return self._verify_rows(store)
         except StoreError as error:
             self._problem(f"store {self._database}: {error}")
@@ -90,7 +92,7 @@ class Verifier:
         what = f"snapshot {snapshot.name}"
         try:
             manifest = snapshots.verify(snapshot)
-            with reading_snapshot(self._database, snapshot) as store:
+            with reading_snapshot(snapshots.database, snapshot) as store:
                 rows, shards, differences = self._compare_snapshot(store, loaded)
         except StoreError as error:
             if snapshot.folder.exists():
@@ -157,7 +159,7 @@ class Verifier:
         self.problems += 1
         self._say(f"WRONG {line}")
 
-    def _verify_rows(self, store: SqliteStore) -> Loaded:
+    def _verify_rows(self, store: Loads) -> Loaded:
         directory = self._make_directory()
         attended = load(directory, store, self._clock, tick_s=TICK_S)
         unserved = frozenset(row.slot for row in directory.nodes.unserved)
@@ -204,7 +206,7 @@ class Verifier:
             self._say(f"{summary}, every invariant holds")
         return loaded
 
-    def _verify_secrets(self, store: SqliteStore) -> list[Run]:
+    def _verify_secrets(self, store: Loads) -> list[Run]:
         """Check secrets and revocations, and return the runs."""
         key = store.load_secret(CLAIM_KEY)
         if key is not None and len(key) != CLAIM_KEY_BYTES:
@@ -238,7 +240,7 @@ class Verifier:
         return None if difference is None else difference.describe("memory", "the store")
 
     def _compare_snapshot(
-        self, store: SqliteStore, loaded: Loaded | None
+        self, store: Loads, loaded: Loaded | None
     ) -> tuple[int, int, list[Difference] | str | None]:
         """Return the number of rows of a snapshot, the number of equal shards, and the differences.
 
@@ -281,7 +283,7 @@ class Verifier:
 
     def _digest_now(self, unserved: frozenset[int]) -> int:
         digest = 0
-        with reading(self._database, self._progress) as store:
+        with self._read() as store:
             for records in _sound_rows(store, unserved):
                 digest += sum(map(record_digest, records))
         return digest & DIGEST_MASK
@@ -290,7 +292,7 @@ class Verifier:
 class _Comparison:
     """The comparison of a snapshot, row by row, with a store: the first difference of each kind."""
 
-    def __init__(self, loaded: Loaded, store: SqliteStore) -> None:
+    def __init__(self, loaded: Loaded, store: Loads) -> None:
         self._directory = loaded.directory
         self._unserved = loaded.unserved
         self._vitals = store.load_vitals()
@@ -358,6 +360,6 @@ class _Comparison:
             self.change = self.change or difference
 
 
-def _sound_rows(store: SqliteStore, unserved: frozenset[int]) -> Iterator[list[Record]]:
+def _sound_rows(store: Loads, unserved: frozenset[int]) -> Iterator[list[Record]]:
     for records in store.load_records(READ_ROWS):
         yield [record for record in records if record.slot not in unserved] if unserved else records

@@ -65,7 +65,8 @@ class Instance:
         self._catch_signals()
         self._notifier.loading()
         secrets = key_secrets(self._configuration)
-        store = await in_thread(self._loader, shared_store, self._assembly, secrets)
+        clock, entropy = self._assembly.clock, self._assembly.entropy
+        store = await in_thread(self._loader, shared_store, self._configuration, secrets, clock, entropy)
         credentials = ClusterCredentials(secrets[0], secrets[1:])
         listener = ClusterListener(credentials, self._serve_link, self._assembly.clock.monotonic_s)
         forwarder = Forwarder(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from ..clock import Clock
 from ..cluster.lease import lease_times
 from ..listening import StartError
 from ..security.sealing import Sealer
@@ -12,7 +14,6 @@ from ..settings.config import Configuration
 from ..storage.keys.key_files import KeyFileError, read_secrets
 from ..storage.loading import open_shared
 from ..storage.postgres.access import Access, Timing
-from .assembly import Assembly
 
 if TYPE_CHECKING:
     from ..storage.postgres.store import PostgresStore
@@ -22,18 +23,19 @@ RUN_BYTES: Final = 8
 TAG_BYTES: Final = 8
 
 
-def shared_store(assembly: Assembly, secrets: list[bytes]) -> PostgresStore:
+def shared_store(
+    configuration: Configuration, secrets: list[bytes], clock: Clock, entropy: Callable[[int], bytes]
+) -> PostgresStore:
     """Return the opened store of the settings, with what the first of `secrets` seals.
 
     Raises `StoreError`.
     """
-    configuration, clock = assembly.configuration, assembly.clock
     times, password_file = lease_times(configuration.lease_s), configuration.database_password_file
     access = Access(
-        run=assembly.entropy(RUN_BYTES).hex(),
-        sealer=Sealer(secrets[0], secrets[1:], entropy=assembly.entropy),
+        run=entropy(RUN_BYTES).hex(),
+        sealer=Sealer(secrets[0], secrets[1:], entropy=entropy),
         # PostgreSQL has no numbers without sign.
-        new_tag=lambda: int.from_bytes(assembly.entropy(TAG_BYTES), "little") >> 1,
+        new_tag=lambda: int.from_bytes(entropy(TAG_BYTES), "little") >> 1,
         elapsed_s=clock.elapsed_s,
         wall_s=clock.wall_s,
         password_file=Path(password_file) if password_file else None,

@@ -20,7 +20,7 @@ from ..errors import InternalBug
 from ..security.tokens.revocations import find_fault, is_token_id
 from .postgres.access import Access
 from .sqlite.sqlite import SqliteStore
-from .store import DamageError, MemoryStore, Store, StoreError
+from .store import DamageError, Loads, MemoryStore, Store, StoreError
 
 if TYPE_CHECKING:
     from .postgres.store import PostgresStore
@@ -102,7 +102,7 @@ def open_shared(database: str, access: Access) -> PostgresStore:
     return store
 
 
-def load(directory: Directory, store: Store, clock: Clock, *, tick_s: float) -> AttendedTime:
+def load(directory: Directory, store: Loads, clock: Clock, *, tick_s: float) -> AttendedTime:
     """Fill an empty `directory` from `store`, check it, and return attended time, which goes on.
 
     Rows that cannot be served stay as they are in the store: `directory.nodes.unserved` has them with the
@@ -136,7 +136,7 @@ def load(directory: Directory, store: Store, clock: Clock, *, tick_s: float) -> 
     return attended
 
 
-def _check_vitals(store: Store, vitals: Vitals) -> None:
+def _check_vitals(store: Loads, vitals: Vitals) -> None:
     """Raise `DamageError` where a directory cannot go on from `vitals`."""
     for name, value, most in zip(Vitals._fields, vitals, (TIME_S_MAX, COUNTER_MAX, TIME_S_MAX), strict=True):
         if not (isinstance(value, int | float) and 0 <= value <= most):
@@ -146,7 +146,7 @@ def _check_vitals(store: Store, vitals: Vitals) -> None:
             )
 
 
-def _check_time(directory: Directory, store: Store, vitals: Vitals | None) -> None:
+def _check_time(directory: Directory, store: Loads, vitals: Vitals | None) -> None:
     """Raise `DamageError` where the vitals are wrong, and not single rows."""
     unserved = directory.nodes.unserved
     if vitals is None and (unserved or len(directory)):
@@ -159,7 +159,7 @@ def _check_time(directory: Directory, store: Store, vitals: Vitals | None) -> No
         )
 
 
-def load_revocations(store: Store) -> tuple[dict[str, float], list[str]]:
+def load_revocations(store: Loads) -> tuple[dict[str, float], list[str]]:
     """Return the revocations in `store`, token id → expiry, and a line for each damaged one.
 
     A damaged one stays in the store as it is. If its id can be read it counts, and does not expire. Raises

@@ -52,25 +52,12 @@ class StoreState(StrEnum):
     DETACHED = "detached"
 
 
-class Store(Protocol):
-    """Where records survive. Called from one thread at a time; every method may raise `StoreError`."""
-
-    @property
-    def durable(self) -> bool:
-        """True if commits survive the process."""
+class Loads(Protocol):
+    """The content of a store, or of a copy of one. Every method may raise `StoreError`."""
 
     @property
     def location(self) -> str:
         """Where the data lies, for people."""
-
-    def open(self, *, check_beside: bool = False) -> None:
-        """Make the store ready; create it where there is none. Opening twice is harmless.
-
-        With `check_beside`, the check of the stored data runs on beside what the caller does next.
-        """
-
-    def finish_check(self) -> None:
-        """Wait for the check that `open` has left running. Raises `DamageError`."""
 
     def load_vitals(self) -> Vitals | None:
         """Return the vitals of the last batch; None in a new store."""
@@ -96,11 +83,28 @@ class Store(Protocol):
     def load_secret(self, name: str) -> bytes | None:
         """Return the secret kept under `name`; None where there is none."""
 
-    def save_secret(self, name: str, value: bytes) -> None:
-        """Keep a secret under `name`, durably before this returns."""
-
     def load_revocations(self) -> list[tuple[bytes, float]]:
         """Return the id of each revoked token, as the stored bytes, and the wall time when it expires."""
+
+
+class Store(Loads, Protocol):
+    """Where records survive. Called from one thread at a time; every method may raise `StoreError`."""
+
+    @property
+    def durable(self) -> bool:
+        """True if commits survive the process."""
+
+    def open(self, *, check_beside: bool = False) -> None:
+        """Make the store ready; create it where there is none. Opening twice is harmless.
+
+        With `check_beside`, the check of the stored data runs on beside what the caller does next.
+        """
+
+    def finish_check(self) -> None:
+        """Wait for the check that `open` has left running. Raises `DamageError`."""
+
+    def save_secret(self, name: str, value: bytes) -> None:
+        """Keep a secret under `name`, durably before this returns."""
 
     def save_revocations(self, changes: Mapping[str, float | None]) -> None:
         """Keep revocations, by token id when the token expires, or remove those that are None; durably."""

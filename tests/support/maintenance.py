@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -44,10 +45,17 @@ class Outcome:
         self.output = output
 
 
-def command(name: str, database: Path | str, *, standard_input: bytes = b"", **options: Any) -> Outcome:
+def command(
+    name: str,
+    database: Path | str,
+    *,
+    standard_input: bytes = b"",
+    environment: Mapping[str, str] | None = None,
+    **options: Any,
+) -> Outcome:
     """Run a command of maintenance. Raises the `StoreError` that it fails with."""
     given = {"without_secrets": False, "replace": False, "all": False, "url": None, **options}
-    recorded = Recorded(standard_input=standard_input)
+    recorded = Recorded(standard_input=standard_input, environment=environment)
     run = commands([name])[name].run
     try:
         code = run(argparse.Namespace(command=name, database=str(database), **given), recorded.console)

@@ -13,7 +13,7 @@ import struct
 from typing import NamedTuple
 
 from ...directory.state.changes import Vitals
-from ..store import DamageError, Store
+from ..store import DamageError, Loads, Store
 
 log = logging.getLogger("openred.storage")
 
@@ -33,7 +33,7 @@ class Run(NamedTuple):
     attended_s: float
 
 
-def load_runs(store: Store) -> list[Run]:
+def load_runs(store: Loads) -> list[Run]:
     """Return the runs that have made the content of `store`, oldest first. Raises `StoreError`."""
     packed = store.load_secret(RUNS) or b""
     if len(packed) % _RUN.size:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from functools import cache
 from typing import Any, TypeVar
 
 import asyncpg
@@ -13,6 +14,12 @@ from .connecting import Server
 from .faults import Interrupted, fault, is_settled
 
 Value = TypeVar("Value")
+
+
+@cache
+def call_of(function: str, count: int) -> str:
+    """Return the call of a function of the schema with so many values."""
+    return f"openred.{function}({', '.join(f'${place}' for place in range(1, count + 1))})"
 
 
 class Link:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Coroutine, Iterable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from itertools import repeat
 from typing import Any, Final, TypeVar, get_type_hints
 
@@ -15,7 +15,8 @@ from ...directory.state.changes import Vitals
 from ...directory.state.columns import RecordColumns
 from ...directory.state.node import Record, Tombstone
 from ..seen import lay_over, pages_of
-from ..store import Damage, DamageError
+from ..store import Damage, DamageError, StoreError
+from .access import Sealer
 from .connecting import Server
 from .faults import fault
 from .thread import LoopThread
@@ -35,18 +36,44 @@ SELECT_TOMBSTONES: Final = (
     f"SELECT {', '.join(Tombstone._fields)} FROM openred.tombstone ORDER BY died_s, id_hash"
 )
 SELECT_KEPT: Final = "SELECT name, value FROM openred.kept ORDER BY name"
+SELECT_SECRET: Final = "SELECT lineage, value FROM openred.cluster, openred.secret WHERE name = $1"
 SELECT_REVOCATIONS: Final = "SELECT token_id, expires_at FROM openred.revocation ORDER BY token_id"
 # Places of what is text in the database: in a record, and of that what a `Record` has as text.
 _TEXTS: Final = [place for place, kind in enumerate(get_type_hints(Record).values()) if kind in (str, bytes)]
 _PROFILE: Final = Record._fields.index("profile")
 
 
-class Reading:
-    """A connection of its own with a transaction, which `close` ends."""
+def sealed_name(lineage: str, name: str) -> str:
+    """Return the name for which a secret of one directory is sealed: that of another one does not open."""
+    return f"{lineage}/{name}"
 
-    def __init__(self, server: Server, thread: LoopThread, left_alone: frozenset[int]) -> None:
+
+@contextmanager
+def unsealing(location: str, name: str) -> Iterator[None]:
+    """Raise `StoreError` where the secret `name` cannot be unsealed in the block."""
+    try:
+        yield
+    except ValueError as error:
+        raise StoreError(
+            f"cannot unseal {name!r} of {location}: {error}; give the secret file of the other instances"
+        ) from error
+
+
+def unsealed(sealer: Sealer, location: str, lineage: str, name: str, sealed: bytes) -> bytes:
+    """Return the secret `name`. Raises `StoreError` where it cannot be unsealed."""
+    with unsealing(location, name):
+        return sealer.unseal(sealed_name(lineage, name), sealed)
+
+
+class Reading:
+    """A connection of its own with a transaction, which `close` ends: the `Loads` of one moment."""
+
+    def __init__(
+        self, server: Server, thread: LoopThread, sealer: Sealer, left_alone: frozenset[int] = frozenset()
+    ) -> None:
         self._server = server
         self._thread = thread
+        self._sealer = sealer
         self._left_alone = left_alone
         # A load may still be under way when another one begins.
         self._turn = asyncio.Lock()
@@ -58,7 +85,7 @@ class Reading:
             await connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
         except Exception as error:
             connection.terminate()
-            raise fault(f"read {self._server.address.location}", error) from error
+            raise fault(f"read {self.location}", error) from error
         return connection
 
     def __enter__(self) -> Reading:
@@ -76,8 +103,14 @@ class Reading:
             with suppress(Exception):
                 await self._connection.close(timeout=CLOSE_TIMEOUT_S)
 
+    @property
+    def location(self) -> str:
+        return self._server.address.location
+
+    def leave_alone(self, slots: Iterable[int]) -> None:
+        self._left_alone = frozenset(slots)
+
     def load_vitals(self) -> Vitals | None:
-        """Load as `Store.load_vitals` does, and so for the other loads."""
         ((seq, *vitals),) = self.rows(SELECT_VITALS)
         return Vitals(*vitals) if seq else None
 
@@ -107,9 +140,7 @@ class Reading:
             try:
                 lay_over(columns, columns.pop(), map(tuple, pages), self._left_alone)
             except Damage as error:
-                raise DamageError(
-                    f"cannot read {self._server.address.location}: {error}; restore a backup"
-                ) from error
+                raise DamageError(f"cannot read {self.location}: {error}; restore a backup") from error
             yield columns
 
     async def _records(
@@ -130,6 +161,10 @@ class Reading:
     def load_kept(self) -> Iterator[tuple[str, bytes]]:
         for rows in self._parts(SELECT_KEPT, KEPT_ROWS):
             yield from map(tuple, rows)
+
+    def load_secret(self, name: str) -> bytes | None:
+        row = next(iter(self.rows(SELECT_SECRET, name)), None)
+        return None if row is None else unsealed(self._sealer, self.location, row[0], name, row[1])
 
     def load_revocations(self) -> list[tuple[bytes, float]]:
         return [(token_id.encode(), expires_at) for token_id, expires_at in self.rows(SELECT_REVOCATIONS)]
@@ -165,4 +200,4 @@ class Reading:
         try:
             return self._thread.result(begun)
         except Exception as error:
-            raise fault(f"read {self._server.address.location}", error) from error
+            raise fault(f"read {self.location}", error) from error

@@ -6,7 +6,6 @@ Any thread may call it. All that is sent runs on one private loop in a thread of
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from typing import Any, Final
 
 from ...directory.state.changes import Batch, Vitals
@@ -18,9 +17,10 @@ from ..store import Damage, DamageError, StoreError
 from .access import Access
 from .address import parse
 from .connecting import Server
+from .filling import Filling
 from .leasing import LeaseRow
 from .link import Link
-from .reading import Reading
+from .reading import SELECT_SECRET, Reading, sealed_name, unsealed, unsealing
 from .rows import encode
 from .schema import prepare
 from .thread import LoopThread
@@ -32,8 +32,10 @@ SELECT_PAGE_OF: Final = """
 SELECT s.signs FROM openred.seen AS s
 JOIN openred.node AS n ON n.slot = $1 AND n.commit_number <= s.commit_number WHERE s.page = $2
 """
-SELECT_SECRET: Final = "SELECT value FROM openred.secret WHERE name = $1"
-SELECT_SECRETS: Final = "SELECT array_agg(name), array_agg(value) FROM openred.secret"
+SELECT_SECRETS: Final = """
+SELECT c.lineage, array_agg(s.name), array_agg(s.value)
+FROM openred.cluster AS c, openred.secret AS s GROUP BY c.lineage
+"""
 
 
 class PostgresStore:
@@ -50,6 +52,7 @@ class PostgresStore:
     def __init__(self, url: str, access: Access) -> None:
         self.run = access.run
         self._server = Server(parse(url), access.password_file, is_pooled=access.is_pooled)
+        self._access = access
         self._sealer = access.sealer
         self._watching = Link(self._server)
         self._writer = Writer(Link(self._server), access)
@@ -143,7 +146,7 @@ class PostgresStore:
 
     def reading(self) -> Reading:
         """Return all that the database holds at this moment; close it. Raises `StoreError`."""
-        return Reading(self._server, self._open, self._left_alone)
+        return Reading(self._server, self._open, self._sealer, self._left_alone)
 
     def load_vitals(self) -> Vitals | None:
         with self.reading() as reading:
@@ -173,37 +176,21 @@ class PostgresStore:
         self._left_alone = frozenset(slots)
 
     def load_secret(self, name: str) -> bytes | None:
-        lineage, row = self._open.run(self._read_secrets(SELECT_SECRET, name))
-        if row is None:
-            return None
-        with self._unsealing(name):
-            return self._sealer.unseal(f"{lineage}/{name}", row[0])
+        row = self._open.run(self._watching.read(SELECT_SECRET, (name,), RENEW_TIMEOUT_S))
+        return None if row is None else unsealed(self._sealer, self.location, row[0], name, row[1])
 
     def seal_again(self) -> None:
         """Seal anew, as the leader, what a former key secret sealed. Raises `StoreError`."""
-        lineage, (names, values) = self._open.run(self._read_secrets(SELECT_SECRETS))
-        for name, sealed in zip(names or (), values or (), strict=True):
-            with self._unsealing(name):
-                renewed = self._sealer.renewed(f"{lineage}/{name}", sealed)
+        row = self._open.run(self._watching.read(SELECT_SECRETS, (), RENEW_TIMEOUT_S))
+        lineage, names, values = ("", [], []) if row is None else row
+        for name, sealed in zip(names, values, strict=True):
+            with unsealing(self.location, name):
+                renewed = self._sealer.renewed(sealed_name(lineage, name), sealed)
             if renewed is not None:
                 self._open.run(self._writer.write("put_secret_1", name, renewed))
 
-    async def _read_secrets(self, statement: str, *values: str) -> tuple[str, Any]:
-        lineage = (await self._watch()).lineage
-        return lineage, await self._watching.read(statement, values, RENEW_TIMEOUT_S)
-
-    @contextmanager
-    def _unsealing(self, name: str) -> Iterator[None]:
-        try:
-            yield
-        except ValueError as error:
-            raise StoreError(
-                f"cannot unseal {name!r} of {self.location}: {error}; give the secret file that the other "
-                "instances have"
-            ) from error
-
     def save_secret(self, name: str, value: bytes) -> None:
-        sealed = self._sealer.seal(f"{self.watch().lineage}/{name}", value)
+        sealed = self._sealer.seal(sealed_name(self.watch().lineage, name), value)
         self._open.run(self._writer.write("put_secret_1", name, sealed))
 
     def save_revocations(self, changes: Mapping[str, float | None]) -> None:
@@ -225,6 +212,30 @@ class PostgresStore:
                 raise DamageError(f"cannot write {self.location}: {error}; restore a backup") from error
             batch = batch._replace(pages=pages)
         self._open.run(self._writer.write("commit_1", *encode(batch), is_commit=True))
+
+    def fill(
+        self,
+        seen: LeaseRow,
+        batches: Iterable[Batch],
+        secrets: Mapping[str, bytes],
+        revoked: Mapping[str, float],
+    ) -> None:
+        """Write a whole directory in one transaction, if the lease is as it was `seen` and nothing is there.
+
+        Raises `StoreError`; then nothing was written, unless it says otherwise.
+        """
+        filling = Filling(self._server, self._access)
+        try:
+            self._open.run(filling.begin(seen))
+            for batch in batches:
+                self._open.run(filling.write("commit_1", *encode(batch), is_commit=True))
+            for name, value in secrets.items():
+                sealed = self._sealer.seal(sealed_name(seen.lineage, name), value)
+                self._open.run(filling.write("put_secret_1", name, sealed))
+            self._open.run(filling.write("revoke_1", [], list(revoked), list(revoked.values())))
+            self._open.run(filling.finish())
+        finally:
+            self._open.run(filling.close())
 
     def _stored_page(self, slot: int) -> bytes | None:
         row = self._open.run(self._watching.read(SELECT_PAGE_OF, (slot, slot // PAGE_SLOTS), RENEW_TIMEOUT_S))

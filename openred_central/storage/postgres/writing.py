@@ -14,7 +14,6 @@ import asyncio
 import logging
 import math
 from collections.abc import Mapping
-from functools import cache
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -24,7 +23,7 @@ from .access import Access
 from .faults import Interrupted
 from .history import History
 from .leasing import Fenced, LeaseRow, RolledBack
-from .link import Link
+from .link import Link, call_of
 
 log = logging.getLogger("openred.storage")
 
@@ -52,11 +51,6 @@ async def look(link: Link) -> LeaseRow:
         raise StoreError(f"{link.server.address.location} has lost its row `cluster`: restore a backup")
     *values, leader = row
     return LeaseRow._make([*values, orjson.loads(leader)])
-
-
-@cache
-def _places(count: int) -> str:
-    return ", ".join(f"${place}" for place in range(1, count + 1))
 
 
 class Writer:
@@ -101,7 +95,7 @@ class Writer:
         term, sent_s = max(seen.term, term_least) + 1, self._elapsed_s()
         row = await self._link.write(
             # Both numbers in one value.
-            f"SELECT ARRAY[seq, tag] FROM openred.take_lease_1({_places(7)})",
+            f"SELECT ARRAY[seq, tag] FROM {call_of('take_lease_1', 7)}",
             (seen.lineage, seen.term, seen.renewals, term, self._run, orjson.dumps(leader).decode(), at),
             RENEW_TIMEOUT_S,
         )
@@ -203,7 +197,7 @@ class Writer:
         await self._link.connected()
         sent_s = self._elapsed_s()
         fenced = (self.term, self._run, *at, *values)
-        statement = f"SELECT openred.{function}({_places(len(fenced))})"
+        statement = f"SELECT {call_of(function, len(fenced))}"
         passed: bool = await self._link.write(statement, fenced, timeout_s)
         if passed:
             self.confirmed_s = sent_s
@@ -212,13 +206,10 @@ class Writer:
     async def _settle(self, following: Position) -> bool:
         """Return whether a write to `following` whose answer was lost is there, durably; know it for good.
 
-        It takes as long as it takes: until then nothing else may be sent. Raises `Fenced`, `RolledBack`, and
-        `StoreError` once the store is closed.
+        It takes as long as it takes: until then nothing else may be sent. Raises `Fenced` and `RolledBack`.
         """
         written = {self._at: False, following: True}
         while True:
-            if self.ended is not None:
-                raise self.ended.with_traceback(None)
             try:
                 row = await look(self._link)
                 found = Position(row.seq, row.tag)
