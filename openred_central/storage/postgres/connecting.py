@@ -1,7 +1,7 @@
 """From the setting `database` to a connection to the primary.
 
-A URL may name several servers. They are tried in its order, each with its own time-out, and only a primary is
-taken: in an instance that still reaches a former primary, nothing would tell it that there is a new one.
+A URL may name several servers. The one that was the primary last is tried first, then they are in their
+order, each with its own time-out. Only a primary is taken: a standby tells nothing about who leads now.
 """
 
 from __future__ import annotations
@@ -38,6 +38,8 @@ class Server:
         self._is_pooled = is_pooled
         # The identifier of the database system; a standby that was promoted has that of its primary.
         self._system: int | None = None
+        # The host that was the primary last.
+        self._last = ""
 
     async def connect(self) -> asyncpg.Connection[Any]:
         """Return a connection to the primary.
@@ -46,11 +48,15 @@ class Server:
         """
         password = self._password()
         faults: list[StoreError] = []
-        for host in self.address.hosts:
+        # A sort keeps the order of all others.
+        for host in sorted(self.address.hosts, key=lambda host: host != self._last):
             try:
-                return await self._connect(host, password)
+                connection = await self._connect(host, password)
             except Exception as error:  # noqa: BLE001 (one host of several)
                 faults.append(fault(f"use {unquote(host)}", error))
+            else:
+                self._last = host
+                return connection
         kind = PassingError if any(isinstance(each, PassingError) for each in faults) else StoreError
         raise kind(f"{self.address.location}: {'; '.join(map(str, faults))}")
 

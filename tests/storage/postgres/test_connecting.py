@@ -35,10 +35,27 @@ def fails(url: str, reason: str, *, passes: bool, **options: object) -> None:
 
 
 @pytest.fixture(scope="module")
-def silent_port() -> Iterator[int]:
-    """The port of a server that takes connections and never says anything."""
+def silent() -> Iterator[socket.socket]:
+    """A server that takes connections and never says anything."""
     with closing(socket.create_server(("127.0.0.1", 0))) as listener:
-        yield listener.getsockname()[1]
+        yield listener
+
+
+@pytest.fixture
+def silent_port(silent: socket.socket) -> int:
+    port: int = silent.getsockname()[1]
+    return port
+
+
+def connections_to(listener: socket.socket) -> int:
+    """Return how many connections came since the last call."""
+    listener.setblocking(False)
+    count = 0
+    with suppress(BlockingIOError):
+        while True:
+            listener.accept()[0].close()
+            count += 1
+    return count
 
 
 def disconnect(server: PgServer, url: str) -> None:
@@ -54,12 +71,13 @@ def hosts(url: str, *ports: int) -> str:
 
 
 def test_hosts_that_are_dead_or_silent_are_passed_over(
-    database_url: str, silent_port: int, monkeypatch: pytest.MonkeyPatch
+    database_url: str, silent: socket.socket, silent_port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("openred_central.storage.postgres.connecting.HOST_TIMEOUT_S", 0.2)
     with leading(hosts(database_url, 1, silent_port)) as store:
         store.commit(batch(record(1)))
         assert records_of(store) == [record(1)]
+        assert connections_to(silent) == 1, "then the host that works is tried first"
 
 
 def test_every_host_that_fails_is_named(silent_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
