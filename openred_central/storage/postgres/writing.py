@@ -87,8 +87,7 @@ class Writer:
             self.ended = None
             self.seq = self._at.seq
             self._remember()
-            if self._keeping is None or self._keeping.done():
-                self._keeping = asyncio.get_running_loop().create_task(self._keep())
+            self._begin_keeping()
             return True
 
     async def _take(self, seen: LeaseRow, term_least: int, leader: Mapping[str, Any], at: float) -> bool:
@@ -170,6 +169,7 @@ class Writer:
             self.seq = max(self.seq, row.seq)
             self.ended = None
             self._remember()
+            self._begin_keeping()
 
     async def close(self, timeout_s: float) -> None:
         """Write nothing any more, and end the connection. Raises nothing."""
@@ -177,6 +177,10 @@ class Writer:
         if self._keeping is not None:
             self._keeping.cancel()
         await self._link.close(timeout_s)
+
+    def _begin_keeping(self) -> None:
+        if self._keeping is None or self._keeping.done():
+            self._keeping = asyncio.get_running_loop().create_task(self._keep())
 
     async def _keep(self) -> None:
         """Renew the lease as long as this run leads and its main loop is seen."""

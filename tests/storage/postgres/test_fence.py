@@ -14,6 +14,7 @@ from openred_central.storage.store import PassingError, StoreError
 from tests.support.postgres import PgServer
 from tests.support.postgres_store import LeadingStore, access, leading
 from tests.support.records import batch, pages_of, record, records_of, tombstone, tombstones_of
+from tests.support.running import until
 
 # Each write of a store, by its name.
 WRITES: dict[str, Callable[[PostgresStore], object]] = {
@@ -216,6 +217,17 @@ class TestRollback:
             assert (row.term, row.seq, store.seq) == (1, 4, 4)
             store.commit(batch(record(6)))
             assert store.watch().seq == 5
+
+    def test_the_lease_is_renewed_again(self, postgres: PgServer, database_url: str) -> None:
+        with leading(database_url, timing=access().timing._replace(renew_s=0.01, shown_s=1e9)) as store:
+            store.shown_s = 0.0
+            store.commit(batch(record(1)))
+            self.rolled_back(postgres, store, "UPDATE openred.cluster SET seq = 0, tag = 5")
+            # Meanwhile the renewals have ended.
+            time.sleep(0.1)
+            store.go_on_after_rollback()
+            renewals = store.watch().renewals
+            until(lambda: store.watch().renewals > renewals + 3, "renewals")
 
     def test_a_lost_term_is_taken_again(self, postgres: PgServer, database_url: str) -> None:
         with leading(database_url, "former") as former:
