@@ -37,9 +37,9 @@ def shared(tmp_path: Path) -> Callable[..., Outcome]:
     secret = tmp_path / "key-secret"
     secret.write_bytes(SECRET + b"\n")
     secret.chmod(0o600)
-    environment = {"OPENRED_KEY_SECRET_FILE": str(secret), "OPENRED_LEASE_S": "0.5"}
 
-    def run(name: str, url: str, **options: object) -> Outcome:
+    def run(name: str, url: str, *, lease: str = "0.5s", **options: object) -> Outcome:
+        environment = {"OPENRED_KEY_SECRET_FILE": str(secret), "OPENRED_LEASE_S": lease}
         return command(name, url, environment=environment, **options)
 
     return run
@@ -77,9 +77,11 @@ def test_a_round_trip_through_a_server_changes_nothing(
 
 
 def test_an_instance_goes_on_with_what_was_imported(
-    exported: Path, database_url: str, shared: Callable[..., Outcome]
+    exported: Path, postgres: PgServer, database_url: str, shared: Callable[..., Outcome]
 ) -> None:
     shared("import", database_url, file=str(exported))
+    row = postgres.execute("SELECT term, holder FROM openred.cluster", database_url.rpartition("/")[2])
+    assert row == "1|", "nobody has to wait for the lease"
     with leading(database_url, sealer=Sealer(SECRET, entropy=os.urandom)) as store:
         assert (store.watch().term, store.load_secret("claim_key")) == (2, CLAIM_KEY)
         store.commit(batch(record(9)))
@@ -127,11 +129,11 @@ def test_a_directory_is_never_imported_over(
 def test_nothing_is_imported_beside_an_instance(
     exported: Path, database_url: str, shared: Callable[..., Outcome]
 ) -> None:
-    timing = access().timing._replace(renew_s=0.05, shown_s=1e9)
+    timing = access().timing._replace(renew_s=0.2, shown_s=1e9)
     with leading(database_url, timing=timing) as store:
         store.shown_s = 0.0
         with pytest.raises(StoreError, match="an instance leads; stop all of them first"):
-            shared("import", database_url, file=str(exported))
+            shared("import", database_url, lease="2s", file=str(exported))
         store.renew()
 
 

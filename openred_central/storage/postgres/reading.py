@@ -55,7 +55,8 @@ def unsealing(location: str, name: str) -> Iterator[None]:
         yield
     except ValueError as error:
         raise StoreError(
-            f"cannot unseal {name!r} of {location}: {error}; give the secret file of the other instances"
+            f"cannot unseal {name!r} of {location}: {error}; give the secret file that the other instances "
+            "have"
         ) from error
 
 
