@@ -71,8 +71,10 @@ class Feeding:
         }
 
     def _tick(self) -> dict[str, Any]:
+        now = self._attended.now()
         return {
-            "attended_s": self._attended.now().attended_s,
+            "attended_s": now.attended_s,
+            "hold": self._directory.expiry.silence.told_hold(now.monotonic_s),
             "attending": self._attended.attending,
             "store": self._api.store_state().value,
             "figures": self._figures(),

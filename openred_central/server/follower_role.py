@@ -47,8 +47,6 @@ class FollowerRole:
         self._forwarder = membership.forwarder
         self._operators: Operators | None = None
         self._replica: Replica | None = None
-        # The last word of the leader.
-        self._told: dict[str, Any] = {}
 
     async def run(self) -> None:
         """Follow others that lead, one after another, until this instance leads or stops."""
@@ -101,7 +99,7 @@ class FollowerRole:
         link.tell(Kind.JOIN, self._membership.who)
         async with asyncio.timeout(LINK_TIMEOUT_S):
             hello = read_json(*await link.receive())
-        self._told = hello["told"]
+        self._membership.told = hello["told"]
         standing = self._membership.standing
         if standing is None or standing.following is None:
             # A leader's copy cannot follow: it may hold what was never stored.
@@ -123,7 +121,7 @@ class FollowerRole:
         await self._serve(hello, replica, standing, feed, way)
 
     def _begin(self) -> Standing:
-        attended = AttendedTime(self._clock, attended_s=self._told["attended_s"], tick_s=TICK_S)
+        attended = AttendedTime(self._clock, attended_s=self._membership.told["attended_s"], tick_s=TICK_S)
         directory = self._assembly.directory()
         return Standing(directory, attended, Following(directory))
 
@@ -148,7 +146,7 @@ class FollowerRole:
         membership, now_s = self._membership, self._clock.monotonic_s()
         follower = Follower(
             *(self._assembly, hello, replica, standing.directory, standing.attended, feed),
-            told=lambda: self._told,
+            told=lambda: membership.told,
             started_s=now_s,
             steady_ahead_s=self._clock.wall_s() - now_s,
             subscribers_max=self._assembly.configuration.events_subscribers_max,
@@ -202,7 +200,7 @@ class FollowerRole:
             await link.close()
 
     def _take_told(self, told: dict[str, Any]) -> None:
-        self._told = told
+        self._membership.told = told
         if self._replica is not None:
             self._replica.report({"seq": self._replica.seq})
 

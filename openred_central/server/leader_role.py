@@ -99,7 +99,7 @@ class LeaderRole:
         assembly = Assembly.here(configuration)._replace(started_s=membership.assembly.started_s)
         directory, attended = await in_thread(self._loader, assembly.load, store)
         await in_thread(self._loader, store.seal_again)
-        self._go_on(attended)
+        self._go_on(directory, attended)
         log_unserved(directory, store.location)
         row, term = leadership.row, leadership.term
         if row is None or term is None:
@@ -137,8 +137,9 @@ class LeaderRole:
             vault.close()
             writer.shutdown(wait=False)
 
-    def _go_on(self, attended: AttendedTime) -> None:
-        """Let time go on from the latest that any leader is known to have told."""
+    def _go_on(self, directory: Directory, attended: AttendedTime) -> None:
+        """Go on from the latest time that any leader is known to have told, and with its hold."""
+        directory.expiry.silence.resume(self._membership.told.get("hold"), attended.now().monotonic_s)
         told_s, standing = self._leadership.attended_s, self._membership.standing
         if standing is not None:
             told_s = max(told_s, standing.attended.now().attended_s)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..api.caller.limiting import Handler
 from ..api.endpoint import Endpoint
@@ -68,6 +68,8 @@ class Membership:
         self._changed = changed
         self._http_context = http_context
         self.standing: Standing | None = None
+        # The last word of the leader, for the next one.
+        self.told: dict[str, Any] = {}
         # The figures of the cluster, as the present role knows them.
         self.figures: Callable[[], ClusterFigures] = self.own_figures
 

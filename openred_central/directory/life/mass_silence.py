@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from array import array
 from collections import defaultdict, deque
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from ...clock import Now
 from ..state.registry import shard_of
@@ -194,6 +194,19 @@ class MassSilence:
             self._first += len(self._slices)
             self._slices.clear()
             self.recent = 0
+
+    def told_hold(self, monotonic_s: float) -> dict[str, Any] | None:
+        """Return the hold as plain data for `resume` in another process; None without one."""
+        hold = self.hold
+        if hold is None:
+            return None
+        held_s = monotonic_s - hold.since_monotonic_s
+        return {"since_at": hold.since_at, "held_s": held_s, "reason": hold.reason}
+
+    def resume(self, told: Mapping[str, Any] | None, monotonic_s: float) -> None:
+        """Go on with the hold of another process, which told it."""
+        if told is not None:
+            self.hold = Hold(told["since_at"], monotonic_s - told["held_s"], told["reason"])
 
     def reconsider(self, waiting: int, nodes: int, now_s: float, monotonic_s: float) -> None:
         """End the hold if the nodes came back or its time is up.

@@ -234,3 +234,20 @@ def test_the_names_of_many_dead_hold_up_nothing() -> None:
     assert not any(map(gc.is_tracked, names))
     silence.began_anew("n7")
     assert silence.recent == 63_999
+
+
+def test_a_hold_goes_on_in_the_process_that_takes_over() -> None:
+    options = mass_silence_options(hold_s_max=HOUR_S)
+    former, present = MassSilence(options), MassSilence(options)
+    advance(former, 501, 0.0)
+    assert former.hold is not None
+    assert present.told_hold(0.0) is None
+    # Ten minutes passed there; the clocks of both machines have nothing in common.
+    present.resume(former.told_hold(at(600.0).monotonic_s), 5_000.0)
+    assert present.hold is not None
+    assert present.hold.reason == former.hold.reason
+    assert not present.may_advance(1, NODES, 0, at(600.0))
+    present.reconsider(NODES, NODES, 0.0, 5_000.0 + HOUR_S - 600.0 - 1.0)
+    assert present.hold is not None
+    present.reconsider(NODES, NODES, 0.0, 5_000.0 + HOUR_S - 600.0)
+    assert present.hold is None
