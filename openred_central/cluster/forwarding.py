@@ -73,6 +73,8 @@ class _Lead:
         self.free = PLACES
         self.idle: list[LeaderConnection] = []
         self.busy = set[LeaderConnection]()
+        # The time-outs of connections that are being made.
+        self.connecting = set[asyncio.Timeout]()
         self.is_reached = True
         self.ended = asyncio.Event()
 
@@ -81,6 +83,9 @@ class _Lead:
         self.ended.set()
         for connection in (*self.idle, *self.busy):
             connection.lose()
+        for limit in self.connecting:
+            if not limit.expired():
+                limit.reschedule(0.0)
 
 
 class Forwarder:
@@ -204,22 +209,36 @@ class Forwarder:
                     return idle
                 idle.close()
             try:
-                async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                    connection = await lead.way.connect()
+                connection = await self._connect(lead)
             except (OSError, TimeoutError) as error:
-                lead.is_reached = False
-                next_s = asyncio.get_running_loop().time() + CONNECT_PAUSE_S
-                if self._is_hurried or next_s > ends_s:
-                    raise self._not_sent("the leader does not take connections") from error
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(CONNECT_PAUSE_S):
-                        await lead.ended.wait()
+                if not lead.ended.is_set():
+                    await self._pause(lead, ends_s, error)
                 continue
             lead.is_reached, self._sent_away = True, 0
             if not lead.ended.is_set():
                 return connection
             connection.close()
         return None
+
+    @staticmethod
+    async def _connect(lead: _Lead) -> LeaderConnection:
+        """Return a new connection. Raises `OSError` or `TimeoutError`, also once another leads."""
+        async with asyncio.timeout(CONNECT_TIMEOUT_S) as limit:
+            lead.connecting.add(limit)
+            try:
+                return await lead.way.connect()
+            finally:
+                lead.connecting.discard(limit)
+
+    async def _pause(self, lead: _Lead, ends_s: float, error: Exception) -> None:
+        """Wait until another attempt to connect makes sense. Raise 503 ``no_leader`` if none is left."""
+        lead.is_reached = False
+        next_s = asyncio.get_running_loop().time() + CONNECT_PAUSE_S
+        if self._is_hurried or next_s > ends_s:
+            raise self._not_sent("the leader does not take connections") from error
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(next_s):
+                await lead.ended.wait()
 
     async def _ask(self, lead: _Lead, connection: LeaderConnection, request: Request) -> Response:
         """Send `request` over `connection`, and return the answer. Raise 503 ``outcome_unknown``."""

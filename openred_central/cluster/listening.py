@@ -149,7 +149,9 @@ class ClusterListener:
         error = None if task.cancelled() else task.exception()
         if not arrival.is_done:
             client.close()
-            self._refuse(arrival.address, str(error or "it gave way to others") or repr(error))
+            # One that left is nothing to trouble the operator with.
+            if not isinstance(error, ConnectionResetError):
+                self._refuse(arrival.address, str(error or "it gave way to others"))
 
     def _take(self, transport: asyncio.Transport) -> None:
         protocol = transport.get_extra_info("ssl_object").selected_alpn_protocol()

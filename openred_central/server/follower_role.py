@@ -13,7 +13,6 @@ from ..api.wire.cluster import ClusterFigures
 from ..clock import AttendedTime
 from ..cluster.link import Kind, Link, LinkBroken, read_json
 from ..cluster.replica import Replica
-from ..cluster.ways import InstanceWay
 from ..directory.carrying import later_signs
 from ..directory.following import Following
 from ..reporting.metrics import follower_metrics_text
@@ -50,12 +49,17 @@ class FollowerRole:
 
     async def run(self) -> None:
         """Follow others that lead, one after another, until this instance leads or stops."""
-        membership, said = self._membership, ""
+        membership, said, holder = self._membership, "", ""
         membership.figures = self._figures
         while membership.follows:
             leader = membership.leader()
+            if leader is not None and leader.holder != holder:
+                # Before its copy is here: what was sent to the former one ends, what waits goes to this one.
+                self._forwarder.retarget(membership.way(str(leader.leader["url"])))
+                holder = leader.holder
             if leader is None:
                 self._forwarder.retarget(None)
+                holder = ""
                 await membership.until(lambda: not membership.follows or membership.leader() is not None)
                 continue
             try:
@@ -81,7 +85,7 @@ class FollowerRole:
             return not membership.follows or present is None or present.holder != leader.holder
 
         ending = asyncio.create_task(membership.until(is_over))
-        following = asyncio.create_task(self._follow_over(link, way))
+        following = asyncio.create_task(self._follow_over(link))
         try:
             await asyncio.wait([ending, following], return_when=asyncio.FIRST_COMPLETED)
             if following.done():
@@ -94,7 +98,7 @@ class FollowerRole:
             await asyncio.gather(ending, following, return_exceptions=True)
             link.abort()
 
-    async def _follow_over(self, link: Link, way: InstanceWay) -> None:
+    async def _follow_over(self, link: Link) -> None:
         """Follow the leader at the other end of `link`, until cancelled. Raise `LinkBroken`."""
         link.tell(Kind.JOIN, self._membership.who)
         async with asyncio.timeout(LINK_TIMEOUT_S):
@@ -118,7 +122,7 @@ class FollowerRole:
         await replica.load()
         self._carry_into(standing)
         feed.tick(self._clock.wall_s())
-        await self._serve(hello, replica, standing, feed, way)
+        await self._serve(hello, replica, standing, feed)
 
     def _begin(self) -> Standing:
         attended = AttendedTime(self._clock, attended_s=self._membership.told["attended_s"], tick_s=TICK_S)
@@ -141,7 +145,6 @@ class FollowerRole:
         replica: Replica,
         standing: Standing,
         feed: FollowingFeed,
-        way: InstanceWay,
     ) -> None:
         membership, now_s = self._membership, self._clock.monotonic_s()
         follower = Follower(
@@ -154,7 +157,6 @@ class FollowerRole:
             cluster=self._figures,
         )
         since_s = standing.attended.now().attended_s
-        self._forwarder.retarget(way)
         addresses = await self._public.serve(lambda: follower.install(self._public.engine, self._forwarder))
         self._announce(f"follows, {len(standing.directory)} nodes", addresses)
         stalls = StallMeter(self._clock)

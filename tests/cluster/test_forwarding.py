@@ -7,6 +7,7 @@ import contextlib
 import random
 from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -14,7 +15,7 @@ from openred_central.cluster import forwarding
 from openred_central.cluster.forwarding import ANSWERED, NOT_SENT, UNKNOWN, Forwarder
 from openred_central.cluster.link import Link
 from openred_central.cluster.listening import ClusterListener
-from openred_central.cluster.ways import HTTP_PROTOCOL, InstanceWay, UnixWay, Way
+from openred_central.cluster.ways import HTTP_PROTOCOL, InstanceWay, LeaderConnection, UnixWay, Way
 from openred_central.errors import CallerError
 from openred_central.limits.origins import Origins
 from openred_central.listening import listen_unix
@@ -338,6 +339,31 @@ async def test_a_leader_that_takes_no_connection_may_come_or_give_way_to_another
     assert len(leader.asked) == 1
     forwarder.close()
     await leader.engine.drain()
+
+
+async def test_nobody_waits_for_the_connection_to_a_former_leader(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forwarding, "CONNECT_TIMEOUT_S", 10_000.0)
+
+    class Silent(NamedTuple):
+        """The way to a leader that is halted: it takes a connection, and no handshake ends."""
+
+        begun: asyncio.Event
+
+        async def connect(self) -> LeaderConnection:
+            self.begun.set()
+            await asyncio.Event().wait()
+            raise AssertionError
+
+    async with leading(tmp_path) as leader:
+        silent = Silent(asyncio.Event())
+        forwarder = forwarder_to(silent)
+        waiting = asyncio.create_task(forwarder.answer(request_of()))
+        await silent.begun.wait()
+        forwarder.retarget(UnixWay(str(leader.path)))
+        assert (await waiting).status == 200
+        forwarder.close()
 
 
 async def test_while_nobody_leads_few_wait_and_others_come_back_spread_over_time(

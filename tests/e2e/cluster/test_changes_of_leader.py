@@ -1,0 +1,54 @@
+"""Nobody waits for a leader that leads no more, and what was handed on to it changes nothing."""
+
+from __future__ import annotations
+
+import threading
+
+from tests.support.instances import Instance, MakeCluster
+from tests.support.running import Client, until
+from tests.support.world import Reply
+
+
+def test_a_silent_leader_keeps_no_request_once_another_one_leads(cluster: MakeCluster) -> None:
+    made = cluster(flags=("--limit-register", "off"))
+    made.start()
+    silent = made.leader()
+    follower, third = made.followers()
+    replies: dict[str, Reply] = {}
+
+    def register(node_id: str) -> None:
+        with Client(follower.address) as client:
+            while told(reply := client.register(node_id)) == "no_leader":
+                # It took long until another one leads.
+                continue
+        replies[node_id] = reply
+
+    # Over this connection to the leader goes the next request; others find it silent before they send.
+    register("before")
+    silent.pause()
+    sent = [threading.Thread(target=register, args=(f"sent-{number}",)) for number in range(3)]
+    for thread in sent:
+        thread.start()
+    until(lambda: leader_of(follower) not in (None, silent.name), "the follower to know another leader")
+    # Nobody is sent to the silent one any more, and nobody waits for it.
+    register("later")
+    for thread in sent:
+        thread.join()
+    assert sorted(told(reply) for reply in replies.values()) == ["outcome_unknown", *["registered"] * 4]
+    assert told(replies["before"]) == told(replies["later"]) == "registered"
+    silent.go_on()
+    made.wait_ready()
+    made.wait_at_rest()
+    status, document = third.ask("/stats")
+    assert (status, document["directory"]["nodes"]) == (200, 4)
+
+
+def leader_of(instance: Instance) -> str | None:
+    """Return the name of the leader, as an instance knows it."""
+    _, document = instance.ask("/health/leader")
+    name: str | None = (document or {}).get("leader")
+    return name
+
+
+def told(reply: Reply) -> str:
+    return str(reply.document["status"] if reply.status < 300 else reply.document["error"])
