@@ -22,8 +22,8 @@ class LoopThread:
     def __init__(self, name: str) -> None:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name=name, daemon=True)
-        # Work whose result is still to be taken; None once the loop is closed.
-        self._begun: set[Future[Any]] | None = set()
+        self._is_open = True
+        # All that begins while it is open comes before the end.
         self._lock = threading.Lock()
         self._thread.start()
 
@@ -34,12 +34,10 @@ class LoopThread:
     def begin(self, work: Coroutine[Any, Any, Value]) -> Future[Value]:
         """Begin `work` on the loop, for `result`. Raises `StoreError` where the loop is closed."""
         with self._lock:
-            if self._begun is None:
+            if not self._is_open:
                 work.close()
                 raise StoreError("the connections to the database are closed")
-            future = asyncio.run_coroutine_threadsafe(work, self._loop)
-            self._begun.add(future)
-            return future
+            return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     def result(self, begun: Future[Value]) -> Value:
         """Return the result of what was begun, once it has one.
@@ -50,19 +48,13 @@ class LoopThread:
             return begun.result()
         except CancelledError:
             raise StoreError("the connections to the database were closed meanwhile") from None
-        finally:
-            with self._lock:
-                if self._begun is not None:
-                    self._begun.discard(begun)
 
     def close(self) -> None:
         """End what still runs, and the thread. Closing twice is harmless."""
         with self._lock:
-            begun, self._begun = self._begun, None
-        if begun is None:
+            was_open, self._is_open = self._is_open, False
+        if not was_open:
             return
-        for future in begun:
-            future.cancel()
         asyncio.run_coroutine_threadsafe(self._end(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
