@@ -60,6 +60,7 @@ FOR_OPERATORS = {
     "node_left": Problem(409, "an operator cannot wake a node that left on its own request"),
     "node_not_held": Problem(409, "an operator cannot release a node that is not held"),
     "key_not_found": Problem(404, "the directory has no key of that id"),
+    "no_cluster": Problem(409, "a server that is in no cluster is asked about one"),
     "instance_not_found": Problem(404, "no instance of that name is away"),
     "snapshot_failed": Problem(503, "a snapshot for an operator could not be taken"),
 }

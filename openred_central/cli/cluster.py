@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 import orjson
 
+from ..directory.losing import Loss
 from ..exit_codes import ExitCode
 from ..http_requests import NoReply, request
 from ..settings.config import Configuration
@@ -19,21 +20,38 @@ from ..wording import rfc3339
 from .command import Command, CommandFailed, UsageError, argument, configuration_of
 from .console import Console
 from .health import own_url
-from .operating import operate
+from .operating import ask, operate
 from .showing import safe
 
 TIMEOUT_S: Final = 10.0
 STATS: Final = "/stats"
+LOSSES: Final = {
+    Loss.GONE: "is not registered any more",
+    Loss.OLDER: "is as it was before its last change",
+    Loss.BACK: "is there, although it had left or died",
+}
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
-    """Print the instances, or only who leads if no instance answers; or let the leader forget one."""
+    """Do what the action says."""
     configuration = configuration_of(options, console)
     if options.action == "forget":
         if options.name is None:
             raise UsageError("cluster forget needs the name of an instance that is missing")
         console.say(operate(configuration, f"/admin/instances/{quote(options.name, safe='')}/forget"))
         return ExitCode.DONE
+    if options.action == "accept-database":
+        console.say(operate(configuration, "/admin/cluster/accept-database"))
+        return ExitCode.DONE
+    if options.action == "lost":
+        for line in lost(ask(configuration, "GET", "/admin/cluster/lost")):
+            console.say(line)
+        return ExitCode.DONE
+    return status(options, configuration, console)
+
+
+def status(options: argparse.Namespace, configuration: Configuration, console: Console) -> int:
+    """Print the instances, or only who leads if no instance answers."""
     try:
         found = asked(options.url or own_url(configuration), verified=bool(options.url))
     except ValueError as error:
@@ -77,6 +95,14 @@ def instances(cluster: dict[str, Any]) -> Iterator[str]:
         yield f"{safe(each.get('name'))}: {safe(each.get('role'))}{heard}"
 
 
+def lost(answer: dict[str, Any]) -> Iterator[str]:
+    """Yield a line for each lost change that an instance named, and one for all."""
+    for each in answer.get("changes", ()):
+        meaning = LOSSES.get(each.get("loss"), "has lost a change")
+        yield f"{safe(each.get('node_id'))} {meaning}"
+    yield f"{safe(answer.get('total'))} acknowledged changes are lost, as far as this instance knows"
+
+
 def in_database(configuration: Configuration, why: str) -> list[str]:
     """Return the lines for what the database tells of the cluster. `why` no instance does, is said as well.
 
@@ -101,10 +127,14 @@ def in_database(configuration: Configuration, why: str) -> list[str]:
 
 COMMAND = Command(
     "cluster",
-    "print the instances of a cluster and which of them leads, or forget one that is missing",
+    "print the instances of a cluster and which of them leads, or decide what they cannot decide",
     run,
     (
-        argument("action", metavar="status|forget", choices=("status", "forget")),
+        argument(
+            "action",
+            metavar="status|forget|accept-database|lost",
+            choices=("status", "forget", "accept-database", "lost"),
+        ),
         argument("name", metavar="NAME", nargs="?", help="name of the instance to forget"),
         argument("--url", metavar="URL", help="address of an instance; default: that of the settings"),
     ),
@@ -112,12 +142,20 @@ COMMAND = Command(
   openred-central cluster status
   openred-central cluster status --url https://directory.example
   openred-central cluster forget two
+  openred-central cluster accept-database
+  openred-central cluster lost
 """,
     """\
 The leader tells of all instances; any instance asks it. If none answers, the database of the settings tells
 who led last, and since which commit.
 
 While an instance is missing that may have heard nodes, no node is buried, for a day at most. If it will not
-come back, let the leader `forget` it: the command reaches it by the operators' listener of its settings.
+come back, let the leader `forget` it.
+
+If the database is at a state of long ago, such as a restored backup, instances that know better do not lead
+there, until `accept-database` tells one of them that it is the right one. `lost` lists the nodes of which an
+instance knew acknowledged changes that a database has lost which went back.
+
+These three reach the instance by the operators' listener of the settings.
 """,
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import orjson
 
@@ -21,10 +21,18 @@ def operate(configuration: Configuration, path: str) -> str:
 
     Return the message of its answer. Raises `CommandFailed` if the server is not reached or refuses.
     """
+    return safe(ask(configuration, "POST", path).get("message"))
+
+
+def ask(configuration: Configuration, method: str, path: str) -> dict[str, Any]:
+    """Send a request to the operators' listener of the server with these settings. Return its answer.
+
+    Raises `CommandFailed` if the server is not reached or refuses.
+    """
     url, headers = _operators(configuration)
     try:
         reply = request(
-            "POST", url, path, headers=headers, timeout_s=TIMEOUT_S, unix_socket=configuration.admin_socket
+            method, url, path, headers=headers, timeout_s=TIMEOUT_S, unix_socket=configuration.admin_socket
         )
         answer = orjson.loads(reply.body)
         if not isinstance(answer, dict):
@@ -35,7 +43,7 @@ def operate(configuration: Configuration, path: str) -> str:
         ) from None
     if reply.status != 200:
         raise CommandFailed(f"{safe(answer.get('message'))} {safe(answer.get('suggestion'))}")
-    return safe(answer.get("message"))
+    return answer
 
 
 def _operators(configuration: Configuration) -> tuple[str, dict[str, str]]:

@@ -17,7 +17,9 @@ from typing import Any, Final, Protocol, TypeVar, TypeVarTuple
 from ..clock import Clock
 from ..storage.postgres.leasing import Fenced, LeaseRow, RolledBack
 from ..storage.store import StoreError
+from ..wording import rfc3339
 from .lease import Lease, LeaseTimes, Role
+from .watermark import Watermark
 
 Result = TypeVar("Result")
 Arguments = TypeVarTuple("Arguments")
@@ -105,6 +107,9 @@ class Leadership:
         self._changed = changed
         self._rolled_back = rolled_back
         self._lease = Lease(store.run, times, may_lead=may_lead)
+        self._watermark = Watermark()
+        # The database is of long ago, and nobody has accepted that.
+        self.refuses_database = False
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="lease")
         self._ended = asyncio.Event()
         # Work beside `run`, each of a kind one at a time.
@@ -160,6 +165,13 @@ class Leadership:
         """Lead in `term`, if this run still holds it: it knows all that was committed before."""
         self._lease.caught_up(term)
         self._tell()
+
+    def accept_database(self) -> bool:
+        """Take a database that is of long ago as it is; return whether this run had refused it."""
+        refused = self.refuses_database
+        if refused:
+            self._watermark.accept()
+        return refused
 
     async def run(self) -> None:
         """Take the lease when nobody leads, and follow who does, until `goodbye`."""
@@ -221,6 +233,10 @@ class Leadership:
             row = await self._in_thread(self._store.watch)
             now_s = self._clock.elapsed_s()
             self._report.works()
+            self.refuses_database = self._watermark.refuses(row)
+            self._report.refuses(row, self.refuses_database)
+            if self.refuses_database:
+                return
             if lease.observe(row, now_s, behind=self._is_behind(row.seq)):
                 await self._take(row, now_s)
         except StoreError as error:
@@ -297,6 +313,7 @@ class Report:
     def __init__(self) -> None:
         self._failing = False
         self._leaderless = False
+        self._refusing = False
 
     def fails(self, error: StoreError) -> None:
         """Note that the row could not be read, or the lease not be taken."""
@@ -309,6 +326,17 @@ class Report:
         if self._failing:
             log.info("reads the lease again")
         self._failing = False
+
+    def refuses(self, row: LeaseRow, refused: bool) -> None:
+        """Note whether the row is of a time long ago."""
+        if refused and not self._refusing:
+            log.error(
+                "the database is at commit %d as of %s, long before what this run knows: it takes no lease "
+                "there; `openred-central cluster accept-database`, or a restart, takes it as it is",
+                row.seq,
+                rfc3339(row.at),
+            )
+        self._refusing = refused
 
     def on_step(self, lease: Lease, times: LeaseTimes, now_s: float) -> None:
         """Note how long nobody has led."""

@@ -8,6 +8,7 @@ import ssl
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from ..api.admin.admission import ClusterDesk
 from ..api.feed.broadcast import Broadcast
 from ..api.feed.event_log import EventFeed
 from ..api.routes import install
@@ -26,6 +27,7 @@ class Alone:
     """A `Front` of one process, which does it all."""
 
     workers: Sums | None = None
+    cluster_desk: ClusterDesk | None = None
     on_committed: Callable[[Batch], None] | None = None
 
     def __init__(self, assembly: Assembly) -> None:

@@ -22,6 +22,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
+from ..api.admin.admission import ClusterDesk
 from ..api.feed.broadcast import Broadcast
 from ..api.feed.event_log import EventFeed
 from ..api.handing_on import numbering
@@ -88,6 +89,8 @@ class Crew:
 
     `flags` are the settings, name → text, that the command line gave; workers get them, too.
     """
+
+    cluster_desk: ClusterDesk | None = None
 
     def __init__(self, assembly: Assembly, flags: Mapping[str, str]) -> None:
         self._configuration, self._clock = assembly.configuration, assembly.clock

@@ -131,7 +131,7 @@ class FollowerRole:
 
     def _carry_into(self, standing: Standing) -> None:
         """Let the copy of `standing` answer, with the signs of life that only the former one has."""
-        former, self._membership.standing = self._membership.standing, standing
+        former = self._membership.stand(standing)
         if former is not None and former is not standing:
             nodes = standing.directory.nodes
             later = later_signs(former.directory.nodes.registry, nodes.registry)
@@ -185,7 +185,7 @@ class FollowerRole:
                 self._figures(),
             )
 
-        desk = follower_desk(api, metrics)
+        desk = follower_desk(api, metrics, self._membership.desk)
         if self._operators is None:
             self._operators = self._assembly.operators()
             await start_operators(self._operators, desk)

@@ -7,6 +7,7 @@ import ssl
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
+from ..api.admin.admission import ClusterDesk
 from ..api.caller.limiting import LimitOptions
 from ..api.feed.broadcast import Broadcast
 from ..api.feed.event_log import EventFeed
@@ -27,11 +28,12 @@ class Front(Protocol):
     """The server of the public listeners: this process, as `Alone`, or workers that it leads, as `Crew`.
 
     `limits` are those of callers whose requests reach this process. `workers` has the figures of the workers,
-    `on_committed` is as in `Saver`.
+    `on_committed` is as in `Saver`; `cluster_desk` is for operators of a cluster.
     """
 
     limits: LimitOptions
     workers: Sums | None
+    cluster_desk: ClusterDesk | None
 
     @property
     def on_committed(self) -> Callable[[Batch], None] | None: ...

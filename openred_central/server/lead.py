@@ -227,7 +227,7 @@ class Lead:
             parts.snapshotter,
             vault.keykeeper,
             self._front.forget,
-        )
+        )._replace(cluster=self._front.cluster_desk)
         operators = self._assembly.operators()
         await start_operators(operators, desk)
         return operators

@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
+from ..api.admin.admission import ClusterDesk
 from ..api.caller.limiting import Handler
 from ..api.confirming import confirming, strict
 from ..api.endpoint import Endpoint
@@ -77,6 +78,7 @@ class LeaderFront:
         answering: Callable[[], None],
         cluster: Callable[[], ClusterFigures],
         resume: Callable[[Api], Callable[[], None]],
+        cluster_desk: ClusterDesk,
     ) -> None:
         self._assembly = assembly
         self._clock = assembly.clock
@@ -90,6 +92,7 @@ class LeaderFront:
         self._answering = answering
         self._cluster = cluster
         self._resume = resume
+        self.cluster_desk: ClusterDesk | None = cluster_desk
         self.limits = assembly.configuration.limits()
         # The words of followers about themselves, and their figures, by their names.
         self.joined: dict[str, dict[str, Any]] = {}

@@ -119,6 +119,7 @@ class LeaderRole:
             answering=partial(self._answer, term, directory, attended),
             cluster=self._figures,
             resume=membership.between_roles,
+            cluster_desk=membership.desk,
         )
         writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="writer")
         vault = open_vault(configuration, assembly.clock, os.urandom, store, writer)
@@ -149,7 +150,7 @@ class LeaderRole:
     def _answer(self, term: int, directory: Directory, attended: AttendedTime) -> None:
         """Lead from this moment on, in which the public engine has got the routes of a leader."""
         membership, front = self._membership, self._front
-        former, membership.standing = membership.standing, Standing(directory, attended, None)
+        former = membership.stand(Standing(directory, attended, None))
         if former is not None and front is not None:
             front.merge(later_signs(former.directory.nodes.registry, directory.nodes.registry))
         self._leadership.caught_up(term)

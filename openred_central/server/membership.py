@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import ssl
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from ..api.admin.admission import ClusterDesk
 from ..api.caller.limiting import Handler
 from ..api.endpoint import Endpoint
 from ..api.handing_on import handing_on
@@ -20,9 +22,13 @@ from ..cluster.lease import Role
 from ..cluster.ways import InstanceWay
 from ..directory.directory import Directory
 from ..directory.following import Following
+from ..directory.losing import Losses
 from ..storage.postgres.leasing import LeaseRow
+from ..wording import counted
 from .assembly import Assembly
 from .public import Public
+
+log = logging.getLogger("openred.cluster")
 
 
 class Standing(NamedTuple):
@@ -40,7 +46,7 @@ class Membership:
     """One instance among others; `who` describes it to them, and `run` names its process.
 
     `stop` is set when the process is to stop, `changed` when that, the role or the leader may be another.
-    Links and requests go to others over TLS with `link_context` and `http_context`.
+    Links and requests go to others over TLS with `link_context` and `http_context`. `desk` is for operators.
     """
 
     def __init__(
@@ -70,6 +76,7 @@ class Membership:
         self.standing: Standing | None = None
         # The last word of the leader, for the next one.
         self.told: dict[str, Any] = {}
+        self.desk = ClusterDesk(leadership.accept_database, Losses())
         # The figures of the cluster, as the present role knows them.
         self.figures: Callable[[], ClusterFigures] = self.own_figures
 
@@ -82,6 +89,19 @@ class Membership:
         """Return the row of another instance that leads; None while none does."""
         row = self.leadership.row
         return row if row is not None and row.holder not in ("", self._run) else None
+
+    def stand(self, standing: Standing) -> Standing | None:
+        """Let another copy of the directory answer; report what only the former one knows, and return it."""
+        former, self.standing = self.standing, standing
+        if former is not None and former is not standing:
+            lost = self.desk.losses.note(former.directory.nodes, standing.directory.nodes)
+            if lost:
+                log.error(
+                    "the database went back: %s of nodes that were acknowledged are lost; "
+                    "`openred-central cluster lost` lists them",
+                    counted(lost, "change"),
+                )
+        return former
 
     def lacks(self, seq: int) -> bool:
         """Return whether the copy of the directory here lacks a commit."""

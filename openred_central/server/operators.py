@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
-from ..api.admin.admission import Admission, Desk, Hosts, OperatorsOptions
+from ..api.admin.admission import Admission, ClusterDesk, Desk, Hosts, OperatorsOptions
 from ..api.admin.routes import install
 from ..api.service import Api
 from ..clock import Clock
@@ -135,13 +135,14 @@ async def start_operators(operators: Operators | None, desk: Desk) -> None:
     log.info("listening for operators on %s", ", ".join(addresses))
 
 
-def follower_desk(api: Api, metrics: Callable[[], bytes]) -> Desk:
-    """Return what the operators' endpoints need of a follower, which changes nothing."""
+def follower_desk(api: Api, metrics: Callable[[], bytes], cluster: ClusterDesk) -> Desk:
+    """Return what the operators' endpoints need of a follower, which changes no record."""
 
     async def refused(*_: object) -> NoReturn:
         raise not_the_leader(api)
 
-    return Desk(api, metrics, refused, refused, refused, lambda _: False, partial(not_the_leader, api))
+    refusal = partial(not_the_leader, api)
+    return Desk(api, metrics, refused, refused, refused, lambda _: False, refusal, cluster)
 
 
 def not_the_leader(api: Api) -> CallerError:

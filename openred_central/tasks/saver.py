@@ -320,8 +320,9 @@ class Saver(StoppableTask):
                 self._note_hanging()
             stored, refused = await commit
         except asyncio.CancelledError:
-            # `finish` gave up; no caller waits for the result.
+            # `finish` gave up; no caller waits for the result, which nobody knows.
             commit.cancel()
+            self._directory.put_back(batch)
             raise
         except Exception as error:  # noqa: BLE001
             self._directory.put_back(batch)

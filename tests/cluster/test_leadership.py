@@ -391,3 +391,38 @@ async def test_run_steps_by_itself() -> None:
     await until(lambda: desk.leadership.role is Role.CATCHING_UP)
     await desk.leadership.goodbye()
     await task
+
+
+async def test_a_database_of_long_ago_is_taken_once_an_operator_says_so(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    desk = Desk(HELD._replace(at=10_000.0))
+    await desk.steps(1.0)
+    assert not desk.leadership.accept_database()
+    # Restored from a backup: an earlier renewal of that term, more than ten minutes ago.
+    desk.database.row = HELD._replace(renewals=3, seq=2, at=9_300.0)
+    await desk.steps(20.0)
+    assert desk.leadership.role is Role.FOLLOWER
+    assert [record.levelno for record in caplog.records if "long before" in record.message] == [logging.ERROR]
+    assert desk.leadership.accept_database()
+    await desk.steps(5.0)
+    assert desk.leadership.role is Role.CATCHING_UP
+    assert desk.database.row.term > HELD.term
+
+
+async def test_a_database_that_went_back_a_little_needs_no_operator() -> None:
+    desk = Desk(HELD._replace(at=10_000.0))
+    await desk.steps(1.0)
+    desk.database.row = HELD._replace(renewals=3, seq=2, at=9_500.0)
+    await desk.steps(5.0)
+    assert desk.leadership.role is Role.CATCHING_UP
+
+
+async def test_a_leader_whose_clock_is_behind_is_believed() -> None:
+    desk = Desk(HELD._replace(at=10_000.0), may_lead=False)
+    await desk.steps(1.0)
+    # Its clock was set back within the term, and another leader follows with a clock of its own.
+    for row in (HELD._replace(renewals=10, at=2_000.0), HELD._replace(term=5, renewals=11, at=1_000.0)):
+        desk.database.row = row
+        await desk.steps(1.0)
+        assert not desk.leadership.refuses_database

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ...directory.losing import Losses
 from ...errors import CallerError
 from ...limits.origins import IPAddress, parse_address
 from ...logs import AUDIT
@@ -147,6 +148,17 @@ class Admission:
         return response
 
 
+class ClusterDesk(NamedTuple):
+    """The operators' view of a cluster, at one of its instances.
+
+    `accept_database` takes a database that is of long ago as it is, and returns whether it was refused.
+    `losses` are acknowledged changes that a database has lost which went back.
+    """
+
+    accept_database: Callable[[], bool]
+    losses: Losses
+
+
 class Desk(NamedTuple):
     """The operators' view of the server.
 
@@ -154,6 +166,7 @@ class Desk(NamedTuple):
     `rotate_keys` replaces the key that signs tokens; `revoke_key` revokes a key by its id. All but `metrics`
     raise `CallerError`. `forget_instance` waits no more for an instance of a name that is away, and returns
     whether there was one. With `refusal`, which makes the error, this process may change nothing.
+    `cluster` is None for a server that is in none.
     """
 
     api: Api
@@ -163,12 +176,17 @@ class Desk(NamedTuple):
     revoke_key: Callable[[str], Awaitable[None]]
     forget_instance: Callable[[str], bool]
     refusal: Callable[[], CallerError] | None = None
+    cluster: ClusterDesk | None = None
 
 
 class AdminEndpoint(NamedTuple):
-    """One endpoint for operators, declared beside its handler; `action` is its name in the audit log."""
+    """One endpoint for operators, declared beside its handler; `action` is its name in the audit log.
+
+    One that is served `anywhere` concerns the instance that is asked, whether it leads or not.
+    """
 
     method: str
     path: str
     handler: Callable[..., Coroutine[Any, Any, Response]]
     action: str
+    anywhere: bool = False

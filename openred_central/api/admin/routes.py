@@ -8,7 +8,7 @@ from typing import Any
 from ...micro_engine.engine import Engine
 from ...micro_engine.router import READING_METHODS
 from ...micro_engine.wire.messages import Request, Response
-from . import acting, listing
+from . import acting, clustering, listing
 from .admission import AdminEndpoint, Admission, Desk
 
 METRICS = acting.METRICS
@@ -16,7 +16,7 @@ ADMIN_ENDPOINTS = (
     *(listing.LIST_NODES, listing.GET_NODE, listing.LIST_DARK),
     *(acting.WAKE_NODE, acting.HOLD_NODE, acting.RELEASE_NODE, acting.PURGE_NODE),
     *(acting.SNAPSHOT, acting.RELEASE_MASS_SILENCE, acting.ROTATE_KEYS, acting.REVOKE_KEY),
-    acting.FORGET_INSTANCE,
+    *(acting.FORGET_INSTANCE, clustering.ACCEPT_DATABASE, clustering.LIST_LOST),
 )
 
 
@@ -44,7 +44,7 @@ def _admitted(
     """Wrap the handler of `endpoint`: it is admitted and audited."""
 
     async def act(request: Request, *names: str) -> Response:
-        if desk.refusal is not None and endpoint.method not in READING_METHODS:
+        if desk.refusal is not None and endpoint.method not in READING_METHODS and not endpoint.anywhere:
             raise desk.refusal()
         return await endpoint.handler(desk, request, *names)
 

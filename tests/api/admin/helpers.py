@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from openred_central.api.admin.admission import Admission, Desk
+from openred_central.api.admin.admission import Admission, ClusterDesk, Desk
 from openred_central.api.admin.routes import install
+from openred_central.directory.losing import Losses
 from openred_central.errors import CallerError
 from openred_central.micro_engine.router import Router
 from openred_central.micro_engine.wire.messages import Response
@@ -18,15 +19,26 @@ GUARDED = Admission(trusted=False, secret=SECRET, metrics_open=False)
 
 
 class Office:
-    """A directory with its public endpoints (`world`), and the operators' beside it."""
+    """A directory with its public endpoints (`world`), and the operators' beside it.
 
-    def __init__(self, admission: Admission = OPEN) -> None:
+    It is an instance of a cluster, unless told that it is `alone`; `refusal` is as in `Desk`.
+    """
+
+    def __init__(
+        self,
+        admission: Admission = OPEN,
+        *,
+        alone: bool = False,
+        refusal: Callable[[], CallerError] | None = None,
+    ) -> None:
         self.world = World()
         self.snapshots = 0
         self.rotations = 0
         self.revoked: list[str] = []
         # Instances that are away.
         self.missing = {"two"}
+        self.refuses_database = True
+        self.losses = Losses()
         self.desk = Desk(
             self.world.api,
             lambda: b"figure 1\n",
@@ -34,6 +46,8 @@ class Office:
             self._rotate_keys,
             self._revoke_key,
             self._forget_instance,
+            refusal=refusal,
+            cluster=None if alone else ClusterDesk(self._accept_database, self.losses),
         )
         self.router = Router(1024 * 1024)
         install(Routes(self.router), self.desk, admission)  # type: ignore[arg-type]
@@ -47,6 +61,10 @@ class Office:
 
     async def _revoke_key(self, key_id: str) -> None:
         self.revoked.append(key_id)
+
+    def _accept_database(self) -> bool:
+        refused, self.refuses_database = self.refuses_database, False
+        return refused
 
     def _forget_instance(self, name: str) -> bool:
         known = name in self.missing
