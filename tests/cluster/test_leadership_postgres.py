@@ -94,6 +94,36 @@ async def test_leader_that_is_cut_from_the_database_is_replaced(
             await until(lambda: first.leadership.role is Role.FOLLOWER)
 
 
+@pytest.mark.parametrize("forgets_the_term", [False, True])
+async def test_quiet_leader_keeps_its_lease_when_the_database_goes_back(
+    postgres: PgServer, database_url: str, forgets_the_term: bool
+) -> None:
+    name = database_url.rpartition("/")[2]
+    copy, back = (
+        "CREATE TABLE former AS TABLE openred.cluster",
+        "UPDATE openred.cluster SET (%s) = (SELECT %s)",
+    )
+    columns = "term, holder, renewals, seq, tag, leader"
+    go_back = back % (columns, f"{columns} FROM former")
+    if forgets_the_term:
+        await asyncio.to_thread(Instance, database_url, "maker")
+        await asyncio.to_thread(postgres.execute, copy, name)
+    async with pair(database_url, database_url) as (first, second):
+        if not forgets_the_term:
+            await asyncio.to_thread(postgres.execute, copy, name)
+        await first.commit()
+        await asyncio.to_thread(postgres.execute, go_back, name)
+        await until(lambda: first.rollbacks)
+        assert first.rollbacks[0].seq == 0
+        await asyncio.sleep(2 * TTL_S)
+        await until(lambda: first.leads)
+        assert await first.proves()
+        assert second.leadership.role is Role.FOLLOWER
+        assert first.leadership.term == 1 + forgets_the_term
+        await first.commit()
+        assert (await asyncio.to_thread(second.store.watch)).seq == 2
+
+
 async def test_no_clock_of_the_database_counts(postgres: PgServer, database_url: str) -> None:
     """The row tells wall times of the future and of the past, and nobody takes the lease for that."""
     name = database_url.rpartition("/")[2]
