@@ -96,7 +96,9 @@ KEY_CHANGED = thing(
         "session": or_null(schemas.SESSION),
         "message": TEXT,
         "durable": schemas.DURABLE,
+        "everywhere": schemas.EVERYWHERE,
     },
+    optional=("everywhere",),
 )
 
 
@@ -196,6 +198,7 @@ async def change_key(api: Api, request: Request, node_id: str) -> Response:
         "message": "The new key counts; the former key and its grants are void.",
     }
     durable = document["durable"] = await api.saved(change)
+    document |= await api.spread()
     return Response.json(document, status=api.status(200, durable=durable))
 
 

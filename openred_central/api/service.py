@@ -73,6 +73,10 @@ def heartbeat_times(heard_at: float, due_at: float) -> str:
     return f'"last_heartbeat":"{rfc3339(heard_at)}","next_heartbeat_due":"{rfc3339(due_at)}"'
 
 
+async def _alone() -> Mapping[str, bool]:
+    return {}
+
+
 @dataclass(frozen=True, eq=False)
 class Api:
     """The endpoints' view of the server.
@@ -88,7 +92,8 @@ class Api:
     very many nodes holds `walks`. With `forecast_public`, all are told when a node usually is there.
     `fast_path` allows prepared and plain ways beside the ordinary ones. `near` is the region whose nodes come
     first if a discovery names none. `cluster` returns its figures, None if this
-    server is in no cluster.
+    server is in no cluster. `spread` waits until other instances know all changes, and
+    returns whether they do, as members of an answer.
     """
 
     directory: Directory
@@ -117,6 +122,7 @@ class Api:
     forecast_public: bool = False
     near: str | None = None
     cluster: Callable[[], ClusterFigures | None] = lambda: None
+    spread: Callable[[], Awaitable[Mapping[str, bool]]] = field(default=_alone)
     walks: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def status(self, status: int, *, durable: bool) -> int:

@@ -53,7 +53,14 @@ VERIFIED = thing(
 )
 REVOKED = thing(
     "Revoked",
-    {"status": only("revoked"), "node_id": schemas.NODE_ID, "durable": DURABLE, "message": TEXT},
+    {
+        "status": only("revoked"),
+        "node_id": schemas.NODE_ID,
+        "durable": DURABLE,
+        "everywhere": schemas.EVERYWHERE,
+        "message": TEXT,
+    },
+    optional=("everywhere",),
 )
 KEY_SET = thing(
     "KeySet",
@@ -168,6 +175,7 @@ async def revoke(api: Api, request: Request) -> Response:
         durable = await _revoke_one(api, node_id, text or "", now)
         what = "The token is void."
     document = {"status": "revoked", "node_id": node_id, "durable": durable, "message": what}
+    document |= await api.spread()
     return Response.json(document, status=api.status(200, durable=durable))
 
 

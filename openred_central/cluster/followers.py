@@ -122,6 +122,12 @@ class Followers:
         """Return whether no follower is missing."""
         return not any(each.is_missing(now_s) for each in self._known.values())
 
+    def all_linked(self, now_s: float, within_s: float) -> bool:
+        """Return whether all have a link that delivered something within the last `within_s`."""
+        return all(
+            run in self._joined or now_s - each.advanced_s > within_s for run, each in self._known.items()
+        )
+
     def missing(self, now_s: float) -> list[Absent]:
         """Return those that are missing."""
         return [Absent(each.name, each.advanced_s) for each in self._known.values() if each.is_missing(now_s)]

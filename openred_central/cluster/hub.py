@@ -38,6 +38,8 @@ class Member:
         self.heard_s = now.monotonic_s
         self.has_drained = False
         self.cut = 0
+        # The number of the last question that it answered.
+        self.seen = 0
         # How far it knows the log of events.
         self.cursor: Any = None
         self.ready = asyncio.Event()
@@ -71,6 +73,9 @@ class Hub:
         self._news = news
         self._reported = reported
         self.members: set[Member] = set()
+        self._asked = 0
+        # Set whenever a follower has answered or is gone.
+        self._answered = asyncio.Event()
 
     def committed(self, batch: Batch) -> None:
         """Send a batch that was just committed to all followers. `Saver.on_committed` calls this."""
@@ -80,6 +85,19 @@ class Hub:
         """Return the attended time up to which all signs of life are here, wherever they were heard."""
         delivered_s = (each.through_s for each in self.members if each.through_s is not None)
         return min(delivered_s, default=self._now().attended_s)
+
+    async def known_to_all(self, timeout_s: float) -> bool:
+        """Wait until all followers know each commit so far. Return whether they do after `timeout_s`."""
+        self._asked = number = self._asked + 1
+        self.send_all(Kind.ASK, orjson.dumps(number))
+        try:
+            async with asyncio.timeout(timeout_s):
+                while any(member.seen < number for member in self.members):
+                    self._answered.clear()
+                    await self._answered.wait()
+        except TimeoutError:
+            return False
+        return True
 
     async def serve(self, member: Member) -> None:
         """Load the follower of `member`, and take its messages until its link ends."""
@@ -95,6 +113,7 @@ class Hub:
             log.debug("the link to %s: %s", member.name, error)
         finally:
             self.members.discard(member)
+            self._answered.set()
             member.link.abort()
 
     async def run(self) -> None:
@@ -141,6 +160,9 @@ class Hub:
             member.ready.set()
         elif kind is Kind.DRAINED:
             member.has_drained, member.cut = True, read_json(kind, content)
+        elif kind is Kind.SEEN:
+            member.seen = read_json(kind, content)
+            self._answered.set()
         elif kind is Kind.RESYNC:
             await self._load(member)
         else:

@@ -34,11 +34,12 @@ class Kind(IntEnum):
     To a worker: HELLO has what it needs to begin; parts of a LOAD (bytes) bring the whole directory, LOADED
     ends them; FRAME (bytes) is one commit, SIGNS (bytes) are signs of life that another worker heard; TICK
     comes twice a second, and EVENTS with what is new in the log of events; RENEW: read the certificate again;
-    STOP: drain and end.
+    STOP: drain and end; ASK has a number, which comes back once all before it is known there.
 
     To the leader: JOIN, the first word of an instance, says who it is; READY, once it serves, with the
     attended time since when; SIGNS (bytes), the signs of life that it heard; FIGURES, at each TICK; RESYNC:
-    it cannot follow, and needs another LOAD; DRAINED, at its end: how many connections it cut.
+    it cannot follow, and needs another LOAD; DRAINED, at its end: how many connections it cut; SEEN has
+    the number of an ASK.
     """
 
     HELLO = 1
@@ -49,12 +50,14 @@ class Kind(IntEnum):
     EVENTS = 6
     RENEW = 7
     STOP = 8
+    ASK = 9
     JOIN = 16
     READY = 17
     SIGNS = 18
     FIGURES = 19
     RESYNC = 20
     DRAINED = 21
+    SEEN = 22
 
 
 class LinkBroken(Exception):

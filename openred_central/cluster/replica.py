@@ -151,12 +151,15 @@ class Replica:
         return len(self._waiters)
 
     async def _take(self, kind: Kind, content: bytes) -> None:
-        if self._is_loading and kind in (Kind.FRAME, Kind.SIGNS):
+        if self._is_loading and kind in (Kind.FRAME, Kind.SIGNS, Kind.ASK):
             self._later.append((kind, content))
         elif kind is Kind.FRAME:
             await self._apply(self._unpacked(frames.unpack, content))
         elif kind is Kind.SIGNS:
             self._following.take_signs(self._unpacked(unpack_signs, content).heard)
+        elif kind is Kind.ASK:
+            # All frames before it have been applied.
+            self._link.send(Kind.SEEN, content)
         elif kind is Kind.TICK:
             self._take_tick(read_json(kind, content))
         elif kind is Kind.LOAD:

@@ -48,6 +48,10 @@ JOIN_TIMEOUT_S: Final = 3.0
 # An answer waits so long for a word of the database.
 CONFIRM_TIMEOUT_S: Final = 3.0
 INSTANCES_MAX: Final = 64
+# An answer waits so long for other instances to know what it reports.
+SPREAD_TIMEOUT_S: Final = 1.0
+# A session of an instance that is cut off has ended after this: it lasts five minutes, and clocks differ.
+SESSIONS_S: Final = 360.0
 # Before the names of followers, in the log.
 PREFIX: Final = "instance "
 # The name under which the store keeps what is known of the followers.
@@ -153,7 +157,7 @@ class LeaderFront:
         return self._followers.forget(name)
 
     def promising(self, api: Api) -> Api:
-        return replace(strict(api), cluster=self._cluster)
+        return replace(strict(api), cluster=self._cluster, spread=self._spread)
 
     @property
     def seq(self) -> int:
@@ -200,6 +204,12 @@ class LeaderFront:
         self._listener.answer_by(self._engine)
         self._answering()
         return addresses
+
+    async def _spread(self) -> dict[str, bool]:
+        """Wait until the others know all changes so far; tell whether all do that may still act on others."""
+        known = await self._feeding.hub.known_to_all(SPREAD_TIMEOUT_S)
+        linked = self._followers.all_linked(self._attended.now().attended_s, SESSIONS_S)
+        return {"everywhere": known and linked}
 
     def works(self) -> Sequence[Work]:
         return [("instances", self._tell)]

@@ -339,3 +339,15 @@ async def test_a_request_that_waited_in_vain_waits_no_more(owner: Owner) -> None
     async with worker(owner) as side:
         assert not await side.replica.reached(side.replica.seq + 5, 0.001)
         assert side.replica.waiting == 0
+
+
+async def test_the_owner_knows_when_all_have_a_commit(owner: Owner) -> None:
+    assert await owner.hub.known_to_all(1.0), "without followers there is nobody to ask"
+    async with worker(owner, 0) as side, worker(owner, 1) as other:
+        owner.register("a")
+        owner.commit()
+        assert await owner.hub.known_to_all(10.0)
+        assert same(side, owner)
+        assert same(other, owner)
+        other.following.cancel()
+        assert not await owner.hub.known_to_all(0.05), "one does not answer"

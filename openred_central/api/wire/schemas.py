@@ -43,6 +43,10 @@ KEY_STATUS: Schema = {
     "description": "`valid`: signatures can be checked with the key. `opaque`: the key is only text.",
 }
 DURABLE: Schema = {"type": "boolean", "description": "Whether the change would survive a power cut now."}
+EVERYWHERE: Schema = {
+    "type": "boolean",
+    "description": "In a cluster: whether all instances know it by now, so that none takes former grants.",
+}
 ADVICE_S: Schema = {
     "type": "number",
     "exclusiveMinimum": 0,
