@@ -11,6 +11,7 @@ from typing import Any, Final
 from ..api.feed.event_log import EventLog, FollowingFeed
 from ..api.wire.cluster import ClusterFigures
 from ..clock import AttendedTime
+from ..cluster.followers import GRACE_S
 from ..cluster.link import Kind, Link, LinkBroken, read_json
 from ..cluster.replica import Replica
 from ..directory.carrying import later_signs
@@ -30,8 +31,9 @@ FLUSHES_PER_INTERVAL: Final = 2
 # The leader is tried again after so long, and answers a new link within so long.
 RETRY_S: Final = 0.1
 LINK_TIMEOUT_S: Final = 2.0
-# Without a word of a leader, time runs on here for two of these.
-TICK_S: Final = 1.0
+# Without a word of the leader, time runs on here for two of these: as long as that leader waits with all that
+# happens by time, for what was heard here.
+TICK_S: Final = GRACE_S / 2
 
 
 class FollowerRole:

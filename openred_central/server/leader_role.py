@@ -141,8 +141,10 @@ class LeaderRole:
     def _go_on(self, directory: Directory, attended: AttendedTime) -> None:
         """Go on from the latest time that any leader is known to have told, and with its hold."""
         directory.expiry.silence.resume(self._membership.told.get("hold"), attended.now().monotonic_s)
-        told_s, standing = self._leadership.attended_s, self._membership.standing
-        if standing is not None:
+        membership, standing = self._membership, self._membership.standing
+        told_s = max(self._leadership.attended_s, membership.told.get("attended_s", 0.0))
+        if standing is not None and standing.following is None:
+            # This instance has led before.
             told_s = max(told_s, standing.attended.now().attended_s)
         if told_s > attended.now().attended_s:
             attended.follow(told_s, attending=True)
