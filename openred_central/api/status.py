@@ -222,12 +222,15 @@ LIVE = Endpoint(
 
 
 async def ready(api: Api, request: Request) -> Response:
-    store, stopping = api.store_state(), api.stopping()
+    store, stopping, cluster = api.store_state(), api.stopping(), api.cluster()
     document = {
         "status": "ok" if store is StoreState.OK and not stopping else "degraded",
         "checks": {"directory": "stopping" if stopping else "ok", "store": store.value},
     }
-    return Response.json(document, status=503 if stopping or store is StoreState.DETACHED else 200)
+    # While nobody leads, no instance would do better: all of them stay, for what needs no leader.
+    others_can = cluster is None or cluster.leader is not None
+    unready = stopping or (store is StoreState.DETACHED and others_can)
+    return Response.json(document, status=503 if unready else 200)
 
 
 READY = Endpoint(
@@ -239,7 +242,7 @@ READY = Endpoint(
     summary="Check that the server takes changes",
     description="Readiness probe: send requests only while this succeeds.",
     replies={
-        200: Reply("The server is ready.", READINESS),
+        200: Reply("The server is ready, or no instance of its cluster leads now.", READINESS),
         503: Reply("The server is stopping, or its store takes no changes.", READINESS),
     },
     where=Where.ANYWHERE,

@@ -138,6 +138,15 @@ class Leadership:
         return row._replace(leader=self._leader) if row and row.holder == self._lease.run else row
 
     @property
+    def is_led(self) -> bool:
+        """True while this run leads, or has seen lately that another one holds the lease."""
+        self._heed()
+        now_s, row = self._clock.elapsed_s(), self._lease.row
+        if self._lease.term is not None:
+            return self._lease.may_change(now_s)
+        return row is not None and row.holder != "" and self._lease.idle_s(now_s) <= self._times.idle_s
+
+    @property
     def attended_s(self) -> float:
         """The highest attended time that was ever read: the time of a new leader begins no earlier."""
         return self._lease.attended_s

@@ -48,6 +48,8 @@ class FollowerRole:
         self._forwarder = membership.forwarder
         self._operators: Operators | None = None
         self._replica: Replica | None = None
+        # The name of the one that is followed.
+        self._leader: str | None = None
 
     async def run(self) -> None:
         """Follow others that lead, one after another, until this instance leads or stops."""
@@ -78,7 +80,7 @@ class FollowerRole:
 
     async def _follow(self, leader: LeaseRow) -> None:
         """Follow `leader` until another instance leads or this one stops. Raise `LinkBroken`."""
-        membership = self._membership
+        membership, self._leader = self._membership, str(leader.leader.get("name"))
         way = membership.way(str(leader.leader["url"]))
         link = await Link.to(way.host, way.port, membership.link_context, LINK_TIMEOUT_S)
 
@@ -212,7 +214,9 @@ class FollowerRole:
         own, replica = self._membership.own_figures(), self._replica
         if replica is None:
             return own
-        return own._replace(seq=replica.seq, behind_s=replica.behind_s)
+        # The leader is heard, although this instance may not reach the database.
+        leader = self._leader if replica.is_current else own.leader
+        return own._replace(leader=leader, seq=replica.seq, behind_s=replica.behind_s)
 
 
 def _following(standing: Standing) -> Following:

@@ -126,7 +126,7 @@ class Membership:
             instance=self.who["name"],
             role=role.name.lower(),
             term=row.term if row else 0,
-            leader=str(row.leader.get("name")) if row and row.holder else None,
+            leader=str(row.leader.get("name")) if row and self.leadership.is_led else None,
             seq=0,
             behind_s=0.0,
             confirmed_s=None,

@@ -178,6 +178,18 @@ def test_readiness_follows_the_store() -> None:
         assert world.call("GET", path)[:2] == (200, slow)
 
 
+def test_instances_stay_in_a_balancer_while_nobody_leads() -> None:
+    world = World()
+    world.store_state = StoreState.DETACHED
+    world.cluster = FOLLOWER
+    assert world.call("GET", "/health/ready").status == 503
+    world.cluster = FOLLOWER._replace(leader=None)
+    told = {"status": "degraded", "checks": {"directory": "ok", "store": "detached"}}
+    assert world.call("GET", "/health/ready")[:2] == (200, told)
+    world.stopping = True
+    assert world.call("GET", "/health/ready").status == 503
+
+
 def test_a_stopping_server_is_not_ready() -> None:
     world = World()
     world.stopping = True

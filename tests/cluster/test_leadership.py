@@ -426,3 +426,21 @@ async def test_a_leader_whose_clock_is_behind_is_believed() -> None:
         desk.database.row = row
         await desk.steps(1.0)
         assert not desk.leadership.refuses_database
+
+
+async def test_it_is_known_whether_anybody_leads() -> None:
+    desk = Desk(HELD, may_lead=False)
+    assert not desk.leadership.is_led
+    await desk.steps(1.0)
+    assert desk.leadership.is_led
+    # Its holder is gone; or it is not known, since the database is away.
+    await desk.steps(5.0)
+    assert not desk.leadership.is_led
+    own = Desk()
+    await own.steps()
+    assert not own.leadership.is_led
+    await own.lead()
+    assert own.leadership.is_led
+    own.store.fault = StoreError("away")
+    own.clock.advance(10.0)
+    assert not own.leadership.is_led

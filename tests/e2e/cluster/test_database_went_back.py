@@ -81,8 +81,9 @@ def test_nobody_leads_on_a_database_of_long_ago_until_an_operator_says_so(cluste
     leader.kill()
     go_back(made, HOUR_S)
     until(lambda: "long before what this run knows" in follower.log, "the follower to refuse the database")
-    # It goes on to answer from its copy.
+    # It goes on to answer from its copy, and balancers may send it requests.
     assert known(follower, "lost")
+    until(lambda: follower.ready, "the follower to be ready while nobody leads")
     assert not follower.leads
     assert operate(made, follower, "accept-database") == [
         "The database is taken as it is. An instance leads there within seconds."
