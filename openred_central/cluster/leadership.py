@@ -82,9 +82,9 @@ class Leadership:
     """The knowledge of this run about the leader, and its own part in that.
 
     `leader` describes this run to others. `is_behind` returns whether the replica of this run lacks the
-    commit of a number. `changed` is called whenever the role, the term or the holder changes. `rolled_back`
-    is called when the database is found at an earlier state: this run leads on, and has to write again what
-    is missing there; unless `common_s` is None, when it must stop.
+    commit of a number. `changed` is called whenever the role, the term or the holder changes. `went_back`
+    is called when the database was found at an earlier state: this run leads on, and has to write again what
+    is missing there.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class Leadership:
         leader: Mapping[str, Any],
         is_behind: Callable[[int], bool],
         changed: Callable[[], None],
-        rolled_back: Callable[[RolledBack], None],
+        went_back: Callable[[], None],
     ) -> None:
         self._store = store
         self._clock = clock
@@ -105,13 +105,15 @@ class Leadership:
         self._leader = leader
         self._is_behind = is_behind
         self._changed = changed
-        self._rolled_back = rolled_back
+        self._went_back = went_back
         self._lease = Lease(store.run, times, may_lead=may_lead)
         self._watermark = Watermark()
         # The database is of long ago, and nobody has accepted that.
         self.refuses_database = False
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="lease")
         self._ended = asyncio.Event()
+        # It ends `run`.
+        self._failure: StoreError | None = None
         # Work beside `run`, each of a kind one at a time.
         self._reading: asyncio.Task[None] | None = None
         self._proof: asyncio.Task[None] | None = None
@@ -183,12 +185,17 @@ class Leadership:
         return refused
 
     async def run(self) -> None:
-        """Take the lease when nobody leads, and follow who does, until `goodbye`."""
+        """Take the lease when nobody leads, and follow who does, until `goodbye`.
+
+        Raises `StoreError` if this run has led, and the database is at a state that it never saw.
+        """
         while not self._ended.is_set():
             self.step()
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._times.watch_s):
                     await self._ended.wait()
+        if self._failure is not None:
+            raise self._failure
 
     def step(self) -> None:
         """Note what has happened, and begin what is due."""
@@ -271,8 +278,12 @@ class Leadership:
     async def _recover(self, error: RolledBack) -> None:
         """Go on leading a database that went back, if it is known how far."""
         if error.common_s is None:
-            log.error("%s, which this run never saw: it must not write there", error)
+            self._failure = StoreError(
+                f"{error}, which this run never saw, so it writes nothing there; if that is the right state, "
+                "start this instance again"
+            )
             self._lease.end()
+            self._ended.set()
         else:
             log.warning("%s; this run goes on from there and writes again what is missing", error)
             try:
@@ -282,7 +293,7 @@ class Leadership:
                 return
             if (term := self._store.term) is not None:
                 self._lease.took_again(term, self._store.confirmed_s)
-        self._rolled_back(error)
+            self._went_back()
         self._tell()
 
     async def _prove(self) -> None:

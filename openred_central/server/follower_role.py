@@ -207,8 +207,6 @@ class FollowerRole:
 
     def _take_told(self, told: dict[str, Any]) -> None:
         self._membership.told = told
-        if self._replica is not None:
-            self._replica.report({"seq": self._replica.seq})
 
     def _figures(self) -> ClusterFigures:
         own, replica = self._membership.own_figures(), self._replica

@@ -26,7 +26,6 @@ from ..cluster.ways import HTTP_PROTOCOL
 from ..listening import StartError
 from ..security.cluster_credentials import ClusterCredentials
 from ..settings.config import Configuration
-from ..storage.postgres.leasing import RolledBack
 from ..storage.store import StoreError
 from ..tasks.notifier import Notifier
 from ..tasks.periodic import in_thread
@@ -53,8 +52,6 @@ class Instance:
         self._notifier = Notifier(os.environ, os.getpid(), lambda: self._role.value)
         self._public = Public(self._assembly)
         self._loader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="loader")
-        # It ends the process.
-        self._failure: StoreError | None = None
         self.was_ready = False
 
     async def run(self) -> bool:
@@ -88,14 +85,13 @@ class Instance:
                 leader=who,
                 is_behind=lambda seq: self._membership.lacks(seq),
                 changed=self._changed.set,
-                rolled_back=self._rolled_back,
+                went_back=lambda: self._leading.went_back(),
             )
             self._membership = Membership(
                 self._assembly,
                 self._public,
                 forwarder,
                 self._leadership,
-                run=store.run,
                 who=who,
                 stop=self._stop,
                 changed=self._changed,
@@ -121,8 +117,6 @@ class Instance:
                 await in_thread(self._loader, store.close)
             self._loader.shutdown(wait=False)
             self._notifier.close()
-        if self._failure is not None:
-            raise self._failure
         return self._leading.all_saved
 
     def _listen(self, listener: ClusterListener) -> str:
@@ -137,13 +131,13 @@ class Instance:
             ) from error
 
     async def _live(self) -> None:
-        """Follow and lead, until the process stops."""
+        """Follow and lead, until the process stops. Raises as `run` does."""
         watching = asyncio.create_task(self._leadership.run())
+        # Without it nobody knows here who leads.
+        watching.add_done_callback(lambda _: self._end())
         notifying = asyncio.create_task(self._notifier.run())
         try:
             while not self._stop.is_set():
-                if watching.done():
-                    watching.result()
                 self._role = self._leadership.role
                 if self._role is Role.FOLLOWER:
                     await FollowerRole(self._membership, self._announce).run()
@@ -152,32 +146,21 @@ class Instance:
                     self._catch_signals()
         finally:
             await self._leadership.goodbye()
-            for task in (watching, notifying):
-                task.cancel()
+            notifying.cancel()
             await asyncio.gather(watching, notifying, return_exceptions=True)
+        watching.result()
 
     def _catch_signals(self) -> None:
-        def stop() -> None:
-            self._stop.set()
-            self._changed.set()
-
-        on_signal(stop)
+        on_signal(self._end)
         on_signal(self._public.renew_tls, [signal.SIGHUP])
+
+    def _end(self) -> None:
+        """Let the process stop."""
+        self._stop.set()
+        self._changed.set()
 
     async def _serve_link(self, link: Link) -> None:
         await self._leading.serve_link(link)
-
-    def _rolled_back(self, error: RolledBack) -> None:
-        """Have written again what a database that went back has lost, or end this process."""
-        if error.common_s is None:
-            self._failure = StoreError(
-                f"{error}, which this instance never saw: it writes nothing there; if that database is the "
-                "right one, `openred-central cluster accept-database` takes it as it is"
-            )
-            self._stop.set()
-        else:
-            self._leading.rolled_back(error)
-        self._changed.set()
 
     def _announce(self, does: str, addresses: Sequence[str]) -> None:
         log.info("ready: %s, listening on %s", does, ", ".join(addresses))

@@ -8,7 +8,7 @@ import ssl
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from ..api.admin.admission import ClusterDesk
 from ..api.caller.limiting import Handler
@@ -98,9 +98,6 @@ class LeaderFront:
         self._resume = resume
         self.cluster_desk: ClusterDesk | None = cluster_desk
         self.limits = assembly.configuration.limits()
-        # The words of followers about themselves, and their figures, by their names.
-        self.joined: dict[str, dict[str, Any]] = {}
-        self.reported: dict[str, Any] = {}
         # The runs of all that follow, by their links.
         self._members: dict[Member, str] = {}
         self._ended = asyncio.Event()
@@ -125,7 +122,8 @@ class LeaderFront:
             self._run,
             seq=self._first_seq,
             more=dict,
-            reported=self.reported.__setitem__,
+            # Instances have no figures for the leader: each tells its own.
+            reported=lambda *_: None,
         )
         self._followers = Followers(
             *(self._who["run"], self._who["name"]),
@@ -163,10 +161,6 @@ class LeaderFront:
     def seq(self) -> int:
         """The number of the last commit."""
         return self._feeding.leading.seq
-
-    def elapsed_s(self) -> float:
-        """Return the time by which the database confirms the lead."""
-        return self._clock.elapsed_s()
 
     def merge(self, signs: SignColumns) -> None:
         """Take signs of life that this process heard in its former role."""
@@ -227,15 +221,12 @@ class LeaderFront:
             log.warning("an instance was not taken in: %s", error or "it did not say who it is")
             return
         member = Member(PREFIX + name, link, self._attended.now(), self._followers.joined(run, name))
-        self.joined[member.name] = who
         self._members[member] = run
         log.info("%s follows, from %s", member.name, who.get("url"))
         try:
             await self._feeding.hub.serve(member)
         finally:
             self._part(member)
-            self.joined.pop(member.name, None)
-            self.reported.pop(member.name, None)
             log.info("%s does not follow any more", member.name)
 
     def _part(self, member: Member) -> None:

@@ -74,6 +74,10 @@ class LeaderRole:
             await self._lead()
         except NotLeading as error:
             log.warning("another instance leads: %s", error)
+        except RolledBack as error:
+            # Before anything was changed in this term: it is loaded again as it is now.
+            log.warning("cannot lead now: %s", error)
+            await asyncio.sleep(RETRY_S)
         except (PassingError, StartError) as error:
             lost = self._leadership.role is Role.FOLLOWER
             if not lost and not (self._has_led and isinstance(error, PassingError)):
@@ -88,13 +92,14 @@ class LeaderRole:
         if self._front is not None:
             await self._front.serve_link(link)
 
-    def rolled_back(self, error: RolledBack) -> None:
-        """Have written again what a database that went back has lost."""
-        log.warning("%s: commits are missing there", error)
+    def went_back(self) -> None:
+        """Have written again what the database has lost, which went back to an earlier state."""
         self._went_back = True
+        self._membership.changed.set()
 
     async def _lead(self) -> None:
         membership, leadership, store = self._membership, self._leadership, self._store
+        self._went_back = False
         configuration = membership.assembly.configuration
         assembly = Assembly.here(configuration)._replace(started_s=membership.assembly.started_s)
         directory, attended = await in_thread(self._loader, assembly.load, store)
@@ -190,6 +195,6 @@ class LeaderRole:
             return own
         return own._replace(
             seq=front.seq,
-            confirmed_s=max(0.0, front.elapsed_s() - self._store.confirmed_s),
+            confirmed_s=max(0.0, self._membership.assembly.clock.elapsed_s() - self._store.confirmed_s),
             instances=(InstanceFigures(own.instance, own.role, 0.0), *front.instances()),
         )

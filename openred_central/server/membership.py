@@ -43,7 +43,7 @@ class Standing(NamedTuple):
 
 
 class Membership:
-    """One instance among others; `who` describes it to them, and `run` names its process.
+    """One instance among others; `who` describes it to them, and names its run.
 
     `stop` is set when the process is to stop, `changed` when that, the role or the leader may be another.
     Links and requests go to others over TLS with `link_context` and `http_context`. `desk` is for operators.
@@ -56,7 +56,6 @@ class Membership:
         forwarder: Forwarder,
         leadership: Leadership,
         *,
-        run: str,
         who: Mapping[str, str],
         stop: asyncio.Event,
         changed: asyncio.Event,
@@ -67,11 +66,10 @@ class Membership:
         self.public = public
         self.forwarder = forwarder
         self.leadership = leadership
-        self._run = run
         self.who = who
         self.stop = stop
         self.link_context = link_context
-        self._changed = changed
+        self.changed = changed
         self._http_context = http_context
         self.standing: Standing | None = None
         # The last word of the leader, for the next one.
@@ -88,7 +86,7 @@ class Membership:
     def leader(self) -> LeaseRow | None:
         """Return the row of another instance that leads; None while none does."""
         row = self.leadership.row
-        return row if row is not None and row.holder not in ("", self._run) else None
+        return row if row is not None and row.holder not in ("", self.who["run"]) else None
 
     def stand(self, standing: Standing) -> Standing | None:
         """Let another copy of the directory answer; report what only the former one knows, and return it."""
@@ -116,8 +114,8 @@ class Membership:
     async def until(self, done: Callable[[], bool]) -> None:
         """Wait until `done`, or this process is to stop."""
         while not (self.stop.is_set() or done()):
-            self._changed.clear()
-            await self._changed.wait()
+            self.changed.clear()
+            await self.changed.wait()
 
     def own_figures(self) -> ClusterFigures:
         """Return what this instance knows without a role of its own."""

@@ -14,7 +14,7 @@ from openred_central.clock import SYSTEM_CLOCK
 from openred_central.cluster.leadership import Leadership
 from openred_central.cluster.lease import Role, lease_times
 from openred_central.storage.postgres.access import Timing
-from openred_central.storage.postgres.leasing import Fenced, RolledBack
+from openred_central.storage.postgres.leasing import Fenced
 from openred_central.storage.postgres.store import PostgresStore
 from openred_central.storage.store import StoreError
 from tests.support.postgres_store import access
@@ -33,7 +33,7 @@ class Instance:
         timing = Timing(TIMES.renew_s, TIMES.shown_s)
         self.store = PostgresStore(url, access(name, elapsed_s=SYSTEM_CLOCK.elapsed_s, timing=timing))
         self.store.open()
-        self.rollbacks: list[RolledBack] = []
+        self.rollbacks = 0
         self.leadership = Leadership(
             self.store,
             SYSTEM_CLOCK,
@@ -42,7 +42,7 @@ class Instance:
             leader={"name": name},
             is_behind=lambda _: False,
             changed=self._changed,
-            rolled_back=self.rollbacks.append,
+            went_back=self._went_back,
         )
         self._task: asyncio.Task[None] | None = None
 
@@ -51,6 +51,9 @@ class Instance:
         term = self.leadership.term
         if term is not None and self.leadership.role is Role.CATCHING_UP:
             asyncio.get_running_loop().call_soon(self.leadership.caught_up, term)
+
+    def _went_back(self) -> None:
+        self.rollbacks += 1
 
     @property
     def leads(self) -> bool:

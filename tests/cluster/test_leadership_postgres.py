@@ -114,7 +114,6 @@ async def test_quiet_leader_keeps_its_lease_when_the_database_goes_back(
         await first.commit()
         await asyncio.to_thread(postgres.execute, go_back, name)
         await until(lambda: first.rollbacks)
-        assert first.rollbacks[0].seq == 0
         await asyncio.sleep(2 * TTL_S)
         await until(lambda: first.leads)
         assert await first.proves()

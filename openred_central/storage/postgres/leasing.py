@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from ..store import StoreError
+from ..store import NotLeading, StoreError
 
 
 class LeaseRow(NamedTuple):
@@ -28,7 +28,7 @@ class LeaseRow(NamedTuple):
     leader: Mapping[str, Any]
 
 
-class Fenced(StoreError):
+class Fenced(NotLeading):
     """Another run leads, or led since: this run must not write."""
 
 

@@ -1,0 +1,55 @@
+"""An instance that cannot lead just now goes on, and one that never can ends with the reason."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from openred_central.cluster.lease import Role
+from openred_central.directory.state.changes import Vitals
+from openred_central.server.assembly import Assembly
+from openred_central.server.leader_role import LeaderRole
+from openred_central.settings.config import Configuration
+from openred_central.storage.postgres.leasing import Fenced, RolledBack
+from openred_central.storage.store import PassingError, StoreError
+from tests.support.building import DictStore
+
+
+class Refusing(DictStore):
+    """A store that refuses to be loaded."""
+
+    def __init__(self, error: StoreError) -> None:
+        super().__init__()
+        self._error = error
+
+    def load_vitals(self) -> Vitals | None:
+        raise self._error
+
+
+async def lead(error: StoreError, role: Role) -> None:
+    """Lead on a store that refuses with `error`; the lease says `role` then."""
+    membership: Any = SimpleNamespace(
+        assembly=Assembly.here(Configuration()), leadership=SimpleNamespace(role=role)
+    )
+    store: Any = Refusing(error)
+    others: Any = None
+    with ThreadPoolExecutor(max_workers=1) as loader:
+        await LeaderRole(membership, store, others, others, loader, others).run()
+
+
+@pytest.mark.parametrize("error", [Fenced("b leads in term 2"), RolledBack(3, 1.0)])
+async def test_a_lead_that_is_lost_before_it_began_ends_no_instance(error: StoreError) -> None:
+    # The row may not tell yet that another run leads.
+    await lead(error, Role.CATCHING_UP)
+
+
+async def test_a_database_that_is_away_ends_no_instance_whose_lease_has_run_out() -> None:
+    await lead(PassingError("the connection broke"), Role.FOLLOWER)
+
+
+async def test_a_directory_that_nobody_can_load_ends_the_instance() -> None:
+    with pytest.raises(StoreError, match="damaged"):
+        await lead(StoreError("damaged"), Role.CATCHING_UP)
