@@ -123,7 +123,7 @@ class Followers:
         return not any(each.is_missing(now_s) for each in self._known.values())
 
     def all_linked(self, now_s: float, within_s: float) -> bool:
-        """Return whether all have a link that delivered something within the last `within_s`."""
+        """Return whether all have a link, but for those that delivered nothing for longer than `within_s`."""
         return all(
             run in self._joined or now_s - each.advanced_s > within_s for run, each in self._known.items()
         )

@@ -1,4 +1,4 @@
-"""The link between an owner and a worker: messages of a kind and bytes, in order, over one stream.
+"""The link between a leader and a follower: messages of a kind and bytes, in order, over one stream.
 
 A message is its length and kind, little-endian, and then its content. Both ends run the same program, so
 nothing is negotiated: whatever does not fit ends the link.
@@ -31,8 +31,8 @@ LINK_PROTOCOL: Final = "openred-link/1"
 class Kind(IntEnum):
     """The kind of a message; JSON unless it says otherwise.
 
-    To a worker: HELLO has what it needs to begin; parts of a LOAD (bytes) bring the whole directory, LOADED
-    ends them; FRAME (bytes) is one commit, SIGNS (bytes) are signs of life that another worker heard; TICK
+    To a follower: HELLO has what it needs to begin; parts of a LOAD (bytes) bring the whole directory, LOADED
+    ends them; FRAME (bytes) is one commit, SIGNS (bytes) are signs of life that another one heard; TICK
     comes twice a second, and EVENTS with what is new in the log of events; RENEW: read the certificate again;
     STOP: drain and end; ASK has a number, which comes back once all before it is known there.
 

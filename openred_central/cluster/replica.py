@@ -22,7 +22,7 @@ log = logging.getLogger("openred.workers")
 # So many signs of life are one message.
 SIGNS_PER_MESSAGE: Final = 2_000
 TURNS_TO_READ: Final = 3
-# Without a word of the owner for so long, nothing is known of its store.
+# Without a word of the leader for so long, nothing is known of its store.
 TICKS_MISSED_S: Final = 3.0
 
 
@@ -31,7 +31,7 @@ class Replica:
 
     `following` may have followed another leader before; then the load renews it while it serves.
 
-    `ticked` takes what the owner tells twice a second, `events` the news of its log of events; `renew` reads
+    `ticked` takes what the leader tells twice a second, `events` the news of its log of events; `renew` reads
     the certificate again.
     """
 
@@ -60,7 +60,7 @@ class Replica:
         self._later: list[tuple[Kind, bytes]] = []
         self._is_loading = True
         self._waiters = set[tuple[int, asyncio.Future[None]]]()
-        # The owner's last word: its attended time, and when it came here.
+        # The leader's last word: its attended time, and when it came here.
         self._told_s, self._tick_s = attended.now().attended_s, clock.monotonic_s()
         # From the commit of a frame to the end of its application here.
         self.lag = Histogram()
@@ -74,7 +74,7 @@ class Replica:
 
     @property
     def is_current(self) -> bool:
-        """True while the replica follows, and the owner was heard lately."""
+        """True while the replica follows, and the leader was heard lately."""
         return (
             not self._is_loading
             and self._following.settled
@@ -93,7 +93,7 @@ class Replica:
                 await self._take(*await self._link.receive())
 
     async def run(self) -> None:
-        """Follow the owner until the link ends. Raise `LinkBroken` then."""
+        """Follow the leader until the link ends. Raise `LinkBroken` then."""
         while True:
             await self._take(*await self._link.receive())
 
@@ -106,7 +106,7 @@ class Replica:
     async def flush(self) -> None:
         """Send the signs of life that came since the last flush. Raise `LinkBroken`."""
         now = self._attended.now()
-        # After a pause of the owner, time stands here until it has caught up.
+        # After a pause of the leader, time stands here until it has caught up.
         through_s = min(now.attended_s, self._told_s + now.monotonic_s - self._tick_s)
         # Requests in sockets came before: after a pause of this process they are read in these turns of the
         # loop, connections first.
@@ -119,7 +119,7 @@ class Replica:
         self._link.send(Kind.SIGNS, pack_signs(Signs(through_s, as_of, True, SignColumns())))
 
     def ready(self, since_s: float) -> None:
-        """Tell the owner that the worker serves, and hears signs of life, since attended `since_s`."""
+        """Tell the leader that this follower serves, and hears signs of life, since attended `since_s`."""
         self._link.tell(Kind.READY, since_s)
 
     def report(self, figures: Any) -> None:
@@ -127,7 +127,7 @@ class Replica:
         self._link.tell(Kind.FIGURES, figures)
 
     def drained(self, cut: int) -> None:
-        """Tell the owner that the worker serves no more, and how many connections it cut."""
+        """Tell the leader that this follower serves no more, and how many connections it cut."""
         self._link.tell(Kind.DRAINED, cut)
 
     async def reached(self, seq: int, timeout_s: float) -> bool:
@@ -164,7 +164,7 @@ class Replica:
             self._take_tick(read_json(kind, content))
         elif kind is Kind.LOAD:
             part = self._unpacked(frames.unpack_part, content)
-            # Taken as it comes, while the owner makes the next one.
+            # Taken as it comes, while the leader makes the next one.
             (self._parts.append if self._following.has_loaded else self._following.load_part)(part)
         elif kind is Kind.LOADED:
             await self._take_load()
@@ -175,14 +175,14 @@ class Replica:
         elif kind is Kind.STOP:
             self.stopped.set()
         else:
-            raise LinkBroken(f"the owner sent {kind.name}, which is for owners")
+            raise LinkBroken(f"the leader sent {kind.name}, which is for leaders")
 
     async def _apply(self, frame: Frame) -> None:
         try:
             for _ in self._following.apply(frame):
                 await asyncio.sleep(0)
         except (Gap, Differs) as error:
-            log.error("this copy of the directory is read anew from the owner: %s", error)
+            log.error("this copy of the directory is read anew from the leader: %s", error)
             self._is_loading = True
             self._link.send(Kind.RESYNC)
             return
@@ -214,4 +214,4 @@ class Replica:
         try:
             return unpack(content)
         except ValueError as error:
-            raise LinkBroken(f"the owner sent what cannot be read: {error}") from error
+            raise LinkBroken(f"the leader sent what cannot be read: {error}") from error

@@ -1,4 +1,4 @@
-"""Signs of life on their way to the owner, and up to when and with which knowledge they were heard. Pure."""
+"""Signs of life on their way to the leader, and up to when and with which knowledge they were heard. Pure."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ class _AtTheLeader:
 AT_THE_LEADER: Final[Any] = _AtTheLeader()
 
 
-class Seat:
+class _Seat:
     """The leader, as the endpoints of a follower see it (`handing_on.Leader`)."""
 
     def __init__(self, run: str, replica: Replica, forwarder: Forwarder) -> None:
@@ -141,5 +141,5 @@ class Follower:
 
     def install(self, engine: Engine, forwarder: Forwarder) -> None:
         """Let `engine` serve every endpoint; what is for the leader goes by `forwarder`."""
-        seat = Seat(self._run, self._replica, forwarder)
+        seat = _Seat(self._run, self._replica, forwarder)
         install(engine, self.api, lambda endpoint, handler: handing_on(endpoint, self.api, handler, seat))

@@ -24,7 +24,6 @@ class Leader:
         self.router = Router(1024 * 1024)
         self.is_sure = True
         self.asked: list[float] = []
-        self.waited_for: list[int] = []
         install(
             Routes(self.router),  # type: ignore[arg-type]
             self.world.api,

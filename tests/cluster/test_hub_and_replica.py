@@ -241,7 +241,7 @@ async def test_a_missing_frame_ends_in_a_new_load(owner: Owner, caplog: pytest.L
         owner.commit()
         await until(lambda: side.replica.seq == owner.leading.seq and side.replica.is_current)
         assert same(side, owner)
-    assert "is read anew from the owner: frame 3 came after frame 1" in caplog.text
+    assert "is read anew from the leader: frame 3 came after frame 1" in caplog.text
 
 
 async def test_a_copy_that_differs_is_read_anew_and_logged(
@@ -257,7 +257,7 @@ async def test_a_copy_that_differs_is_read_anew_and_logged(
         await until(lambda: same(side, owner) and side.replica.is_current)
     errors = [line for line in caplog.records if line.levelno == logging.ERROR]
     assert len(errors) == 1
-    assert "read anew from the owner" in errors[0].getMessage()
+    assert "read anew from the leader" in errors[0].getMessage()
 
 
 async def test_a_worker_that_does_not_read_is_cut_off(
