@@ -16,10 +16,10 @@ from ..listening import StartError
 from ..security.directory_keys.root import COMPOSITE, KeyOptions, QuantumPolicy, RootRefused
 from ..settings.config import Configuration
 from ..storage.keys.directory_keys import DirectoryKeys
-from ..storage.keys.key_files import KeyFileError, KeyFiles, KeyPlace, check_keys, read_secret
+from ..storage.keys.key_files import KeyFileError, KeyFiles, KeyPlace, KeysAway, check_keys, read_secret
 from ..storage.keys.stored_keys import StoredKeys
 from ..storage.loading import database_path
-from ..storage.store import Store
+from ..storage.store import PassingError, Store
 from ..tasks.keykeeper import Keykeeper
 
 # Signatures are computed without the lock of the interpreter, so two threads are twice as fast as one.
@@ -63,9 +63,11 @@ class Vault:
         try:
             if self._at_once:
                 await self.keykeeper.open()
-            await self.keykeeper.run()
+        except KeysAway as error:
+            self.keykeeper.open_later(error)
         except (KeyFileError, RootRefused) as error:
             raise StartError(str(error)) from error
+        await self.keykeeper.run()
 
     def close(self) -> None:
         """Let the threads end, and remove temporary keys."""
@@ -91,9 +93,14 @@ def open_vault(
     store: Store,
     writer: Executor,
 ) -> Vault:
-    """Return a `Vault`. Raises `StartError` if the operator has to fix its keys first."""
+    """Return a `Vault`.
+
+    Raises `StartError` if the operator has to fix its keys first, `PassingError` if they are out of reach.
+    """
     try:
         return Vault(configuration, clock, entropy, store, writer)
+    except KeysAway as error:
+        raise PassingError(str(error)) from error
     except (KeyFileError, RootRefused) as error:
         raise StartError(str(error)) from error
 

@@ -26,7 +26,7 @@ from ..security.directory_keys.root import RootRefused
 from ..security.directory_keys.suites import DirectoryKey
 from ..security.tokens.tokens import Busy, NoKey, PeerToken, Publication, Unsigned, unsigned
 from ..storage.keys.directory_keys import Served
-from ..storage.keys.key_files import KeyFileError
+from ..storage.keys.key_files import KeyFileError, KeysAway
 from .periodic import NoThread, PeriodicTask, Trouble, in_thread
 
 log = logging.getLogger("openred.keykeeper")
@@ -34,7 +34,7 @@ log = logging.getLogger("openred.keykeeper")
 # Tokens that may wait for their signature at a time.
 QUEUE_TOKENS_MAX = 256
 TICK_S = 5.0
-# The pause after a failure.
+# The pause after a failure; keys that are out of reach for a moment are tried each `TICK_S`.
 RETRY_S = 60.0
 # Errors that the operator has to fix, or that pass.
 KEY_ERRORS = (KeyFileError, RootRefused, NoThread)
@@ -88,6 +88,8 @@ class Keykeeper(PeriodicTask):
         self._ahead_s = 0.0
         self._publication: Publication | None = None
         self._gave_up = False
+        # They are opened without being asked for.
+        self._is_due = False
         self.stats = KeykeeperStats()
         self.trouble = Trouble(log, clock.monotonic_s, "the keys can be used again")
 
@@ -126,8 +128,13 @@ class Keykeeper(PeriodicTask):
         if self._keys is None and (error := await self._attempt()) is not None:
             raise error
 
+    def open_later(self, error: Exception) -> None:
+        """Open the keys as soon as that can be done; `error` says why not now."""
+        self.trouble.failed("the keys cannot be used", error)
+        self._is_due = True
+
     async def ready(self) -> None:
-        """Wait until the keys are open, or could not be opened: `RETRY_S` pass between attempts."""
+        """Wait until the keys are open, or could not be opened; between attempts is a pause."""
         if self._keys is not None:
             return
         error = await self._attempt()
@@ -146,6 +153,8 @@ class Keykeeper(PeriodicTask):
     async def work(self) -> float:
         """Make, rotate and sign what is due. Return the seconds until the next call."""
         if self._keys is None:
+            if self._is_due:
+                await self.ready()
             return TICK_S
         try:
             async with self._turn:
@@ -223,7 +232,8 @@ class Keykeeper(PeriodicTask):
                 self._keys = await in_thread(self._executor, self._opened)
                 await self._advance(self._keys)
         except KEY_ERRORS as error:
-            self._retry_at_s = self._clock.monotonic_s() + RETRY_S
+            pause_s = TICK_S if isinstance(error, KeysAway) else RETRY_S
+            self._retry_at_s = self._clock.monotonic_s() + pause_s
             return error
         return None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
@@ -12,11 +13,13 @@ import orjson
 import pytest
 
 from openred_central.clock import SystemClock
-from openred_central.server.vault import Vault, keys_folder
+from openred_central.server.vault import Vault, keys_folder, open_vault
 from openred_central.settings.config import Configuration
 from openred_central.storage.keys.key_files import KeyFileError
-from openred_central.storage.store import MemoryStore, Store
+from openred_central.storage.store import MemoryStore, NotLeading, PassingError, Store, StoreError
+from openred_central.tasks import keykeeper
 from tests.support.building import DictStore
+from tests.support.waiting import until
 
 
 async def made(configuration: Configuration, store: Store | None = None) -> str:
@@ -70,6 +73,44 @@ async def test_keys_of_instances_lie_in_the_store_that_they_share(tmp_path: Path
     folder = tmp_path / "keys"
     assert await made(replace(shared, key_folder=str(folder)), store) != root_key_id
     assert names_in(folder)[:2] == ["keyring.json", "root-R.key"]
+
+
+class AwayStore(DictStore):
+    """A store that cannot be reached, or is led by another process, while there is an `error`."""
+
+    error: StoreError | None = None
+
+    def load_secret(self, name: str) -> bytes | None:
+        if self.error is not None:
+            raise self.error
+        return super().load_secret(name)
+
+
+@pytest.mark.parametrize("error", [PassingError("the connection broke"), NotLeading("b leads in term 2")])
+async def test_keys_that_are_out_of_reach_end_no_instance(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: StoreError
+) -> None:
+    monkeypatch.setattr(keykeeper, "TICK_S", 0.01)
+    secret = tmp_path / "secret"
+    secret.write_text(os.urandom(32).hex())
+    secret.chmod(0o600)
+    shared = Configuration(database="postgresql://user@host/name", key_secret_file=str(secret), pq="off")
+    store = AwayStore()
+    with ThreadPoolExecutor(max_workers=1) as writer:
+        store.error = error
+        with pytest.raises(PassingError, match=str(error)):
+            open_vault(shared, SystemClock(), os.urandom, store, writer)
+        store.error = None
+        vault = open_vault(shared, SystemClock(), os.urandom, store, writer)
+        store.error = error
+        running = asyncio.create_task(vault.run())
+        await until(lambda: vault.keykeeper.trouble.failures)
+        assert vault.keykeeper.publication is None
+        store.error = None
+        await until(lambda: vault.keykeeper.publication is not None)
+        vault.keykeeper.stop()
+        await running
+        vault.close()
 
 
 async def test_keys_are_encrypted_by_the_secret_in_a_file(tmp_path: Path) -> None:

@@ -43,6 +43,10 @@ class KeyFileError(Exception):
     """A file with a secret cannot be used as it is. The message is one line for the operator."""
 
 
+class KeysAway(KeyFileError):
+    """The keys cannot be reached now, and may be later."""
+
+
 class KeyPlace(Protocol):
     """The place where a directory keeps its keys, each a file with a name. All may raise `KeyFileError`."""
 

@@ -11,8 +11,8 @@ from typing import Final, TypeVar
 
 import orjson
 
-from ..store import Store, StoreError
-from .key_files import KeyFileError, check_content
+from ..store import NotLeading, PassingError, Store, StoreError
+from .key_files import KeyFileError, KeysAway, check_content
 
 # The name under which the store keeps all files.
 KEYS: Final = "keys"
@@ -83,4 +83,6 @@ class StoredKeys:
         except (StoreError, TimeoutError) as error:
             future.cancel()
             why = str(error) or f"it took no call for {CALL_TIMEOUT_S:g} s"
-            raise KeyFileError(f"cannot use the keys in {self.where()}: {why}") from error
+            passes = isinstance(error, PassingError | NotLeading | TimeoutError)
+            kind = KeysAway if passes else KeyFileError
+            raise kind(f"cannot use the keys in {self.where()}: {why}") from error
