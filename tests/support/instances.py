@@ -14,16 +14,17 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from math import inf
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import asyncpg
+import orjson
 
 from tests.support.history import Sight
 from tests.support.loading import AUTHORITY
-from tests.support.postgres import PgServer
+from tests.support.postgres import SUPERUSER, PgError
 from tests.support.proxy import Proxy
-from tests.support.running import POLL_S, WAIT_S_MAX, Client, Server, until
+from tests.support.running import POLL_S, WAIT_S_MAX, Server, until
 from tests.support.serving import lasting_port
 
 NAMES = ("a", "b", "c", "d", "e")
@@ -31,6 +32,8 @@ LEADS = "/health/leader"
 # The default of the setting.
 LEASE_S = 2.5
 READY_S_MAX = 60.0
+# A halted instance answers nothing.
+ASK_S_MAX = 3.0
 
 
 class Instance:
@@ -81,12 +84,15 @@ class Instance:
 
     def ask(self, path: str) -> tuple[int, Any]:
         """Return status and document of a `GET`; status 0 where no answer comes."""
+        connection = http.client.HTTPConnection(*self.address, timeout=ASK_S_MAX)
         try:
-            with Client(self.address) as client:
-                reply = client.ask("GET", path)
-                return reply.status, reply.document
+            connection.request("GET", path)
+            response = connection.getresponse()
+            return response.status, orjson.loads(response.read())
         except (OSError, http.client.HTTPException):
             return 0, None
+        finally:
+            connection.close()
 
     @property
     def ready(self) -> bool:
@@ -126,14 +132,36 @@ class Instance:
         self.link.close()
 
 
+class Primary(Protocol):
+    """The server that takes writes: a `PgServer`, or what stands for it."""
+
+    @property
+    def port(self) -> int: ...
+
+    def url(self, database: str, *, port: int = 0) -> str: ...
+    def execute(self, sql: str, database: str = ...) -> str: ...
+    def create_database(self) -> str: ...
+    def drop_database(self, name: str) -> None: ...
+
+
 class Cluster:
-    """Instances on one database of `primary`. Tests change `primary` after a promotion (`follow`)."""
+    """Instances on one database of `primary`, which `follow` exchanges after a promotion.
+
+    Where `hosts` names several servers, instances find the primary among them by themselves.
+    """
 
     def __init__(
-        self, folder: Path, primary: PgServer, count: int = 3, flags: Iterable[str] = (), **settings: str
+        self,
+        folder: Path,
+        primary: Primary,
+        count: int = 3,
+        flags: Iterable[str] = (),
+        hosts: str = "",
+        **settings: str,
     ) -> None:
+        self._hosts = hosts
         self.folder = folder
-        self.primary = primary
+        self.primary: Primary = primary
         self.flags = list(flags)
         self.settings = {"OPENRED_AUTHORITY": AUTHORITY, **settings}
         self.database_name = urlsplit(primary.create_database()).path.lstrip("/")
@@ -153,11 +181,20 @@ class Cluster:
     def start(self, *instances: Instance, ready: bool = True, **settings: str) -> None:
         """Start these instances, by default all; wait until they are ready and one leads."""
         for instance in instances or self.instances:
-            url = self.primary.url(self.database_name, port=instance.database.port)
-            flags = ["--database", url, "--key-secret-file", str(self.secret_file), *self.flags]
-            instance.start(flags, **self.settings, **settings)
+            self.begin(instance, **settings)
         if ready:
             self.wait_ready()
+
+    def begin(self, instance: Instance, url: str = "", *flags: str, **settings: str) -> Server:
+        """Begin a run of an instance, by default on the database of the cluster; it need not be ready."""
+        given = ["--database", url or self.url(instance), "--key-secret-file", str(self.secret_file)]
+        return instance.start([*given, *self.flags, *flags], **{**self.settings, **settings})
+
+    def url(self, instance: Instance) -> str:
+        """Return the URL of the database as an instance has it."""
+        if self._hosts:
+            return f"postgresql://{SUPERUSER}@{self._hosts}/{self.database_name}"
+        return self.primary.url(self.database_name, port=instance.database.port)
 
     def wait_ready(self) -> Instance:
         """Wait until all that run are ready, and return the leader."""
@@ -185,7 +222,7 @@ class Cluster:
         leader = self.leader()
         return [instance for instance in self.running if instance is not leader]
 
-    def follow(self, primary: PgServer) -> None:
+    def follow(self, primary: Primary) -> None:
         """Let all networks to the database lead to another server from now on, as its manager would."""
         self.primary = primary
         for instance in self.instances:
@@ -240,11 +277,11 @@ MakeCluster = Callable[..., Cluster]
 
 
 @contextlib.contextmanager
-def clusters_in(folder: Path, default: Callable[[], PgServer]) -> Iterator[MakeCluster]:
+def clusters_in(folder: Path, default: Callable[[], Primary]) -> Iterator[MakeCluster]:
     """Let a test make clusters, by default on the server that `default` returns; end them."""
     made: list[Cluster] = []
 
-    def make(primary: PgServer | None = None, **options: Any) -> Cluster:
+    def make(primary: Primary | None = None, **options: Any) -> Cluster:
         place = folder / f"cluster-{len(made) + 1}"
         place.mkdir()
         made.append(Cluster(place, primary or default(), **options))
@@ -255,6 +292,13 @@ def clusters_in(folder: Path, default: Callable[[], PgServer]) -> Iterator[MakeC
     finally:
         for cluster in made:
             cluster.close()
+
+
+# Ways in which a look at the row may fail while its server dies.
+NOT_SEEN = (
+    *(OSError, TimeoutError, PgError),
+    *(asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError),
+)
 
 
 class Watcher(threading.Thread):
@@ -283,7 +327,7 @@ class Watcher(threading.Thread):
     async def _watch(self) -> None:
         while not self._ending.is_set():
             primary = self._cluster.primary
-            with contextlib.suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            with contextlib.suppress(*NOT_SEEN):
                 connection = await asyncpg.connect(primary.url(self._cluster.database_name), timeout=2)
                 try:
                     while not self._ending.is_set() and primary is self._cluster.primary:

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import orjson
 
 from openred_central.security.signing import PrivateKey, rotation_headers, signed_headers
-from tests.support.history import GONE, Beat, Change, History, Shown
+from tests.support.history import GONE, Beat, Change, History, Outcome, Shown, outcome_of
 from tests.support.running import WAIT_S_MAX, until
 from tests.support.world import Reply
 
@@ -81,14 +81,17 @@ class Caller:
     def ask(
         self, method: str, target: str, body: Any = None, fields: dict[str, str] | None = None
     ) -> Reply | None:
-        """Return the answer to one request, None where the connection broke; `connect` comes before."""
+        """Return the answer to one request, None where the connection broke; `connect` comes before.
+
+        `body` is made JSON unless it is bytes.
+        """
         assert self._connection is not None
-        content = b"" if body is None else orjson.dumps(body)
+        content = body if isinstance(body, bytes | None) else orjson.dumps(body)
         headers = {"Host": AUTHORITY, **(fields or {})}
         if body is not None:
             headers["Content-Type"] = "application/json"
         try:
-            self._connection.request(method, target, content or None, headers)
+            self._connection.request(method, target, content, headers)
             response = self._connection.getresponse()
             received = response.read()
         except (OSError, http.client.HTTPException):
@@ -142,9 +145,13 @@ class Writer(Loop):
         self._number += 1
         node_id, key = f"{self._name}-{self._number}", f"key of {self._name}-{self._number}"
         there = Shown("active", key, PORT)
-        body = {"node_id": node_id, "address": "192.0.2.1", "port": PORT, "public_key": key}
+        # Only a node that is where its record says is told its claim again.
+        body = {"node_id": node_id, "address": "127.0.0.1", "port": PORT, "public_key": key}
         reply = self._change(node_id, "register", there, "POST", "/register", body)
-        if reply is None or reply.status != 201:
+        if outcome_of_reply(reply) is Outcome.UNKNOWN:
+            # Said once more it is no other registration, and is told its claim.
+            reply = self._change(node_id, "register again", there, "POST", "/register", body)
+        if reply is None or reply.status not in (200, 201):
             return
         claim = {"Authorization": f"Claim {reply.document['claim']}"}
         path = f"/nodes/{node_id}"
@@ -199,13 +206,23 @@ class Writer(Loop):
         status, error, seq = None, None, None
         if reply is not None:
             status, seq = reply.status, reply.headers.get("OpenRed-Seq")
-            error = reply.document.get("error") if status >= 400 else None
+            error = error_of(reply)
             if reply.document.get("reason") == "signature_expired":
                 may = False
         self._history.changes.append(
             Change(node_id, what, after, name, sent_s, time.monotonic(), status, error, seq, may)
         )
         return reply
+
+
+def error_of(reply: Reply) -> str | None:
+    """Return the stable name of the error that an answer tells."""
+    return reply.document.get("error") if reply.status >= 400 and reply.document else None
+
+
+def outcome_of_reply(reply: Reply | None) -> Outcome:
+    """Return what an answer, or none, says of a change."""
+    return Outcome.UNKNOWN if reply is None else outcome_of(reply.status, error_of(reply))
 
 
 class Beater(Loop):

@@ -47,14 +47,15 @@ class PgError(Exception):
     """A program of PostgreSQL failed; the text holds what it wrote."""
 
 
-def _as_user() -> dict[str, Any]:
+def as_user() -> dict[str, Any]:
     """Return how `subprocess` starts a process that may be PostgreSQL."""
     if os.geteuid() != 0:
         return {}
     return {"user": UNPRIVILEGED, "group": UNPRIVILEGED, "extra_groups": []}
 
 
-def _run(command: Sequence[str | Path], **options: Any) -> str:
+def run_program(command: Sequence[str | Path], **options: Any) -> str:
+    """Return what a program printed; raise `PgError` where it failed. `options` are those of `subprocess`."""
     finished: subprocess.CompletedProcess[str] = subprocess.run(
         command,
         stdin=subprocess.DEVNULL,
@@ -63,7 +64,7 @@ def _run(command: Sequence[str | Path], **options: Any) -> str:
         timeout=START_S_MAX,
         check=False,
         cwd="/",
-        **{**_as_user(), **options},
+        **{**as_user(), **options},
     )
     if finished.returncode != 0:
         raise PgError(f"{Path(command[0]).name}: exit code {finished.returncode}: {finished.stderr.strip()}")
@@ -91,8 +92,8 @@ def installed() -> list[Path]:
 
 def _runs(folder: Path) -> bool:
     try:
-        _run([folder / "initdb", "--version"])
-        _run([folder / "postgres", "--version"])
+        run_program([folder / "initdb", "--version"])
+        run_program([folder / "postgres", "--version"])
     except (OSError, PgError):
         return False
     return True
@@ -143,7 +144,7 @@ class Bench:
         """The data folder of a server that never ran."""
         folder = self.folder / "template"
         flags = ["--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync", "--wal-segsize=1"]
-        _run([self.binaries / "initdb", "-U", SUPERUSER, *flags, "-D", folder])
+        run_program([self.binaries / "initdb", "-U", SUPERUSER, *flags, "-D", folder])
         return folder
 
     def folder_of_next(self) -> tuple[str, Path]:
@@ -157,7 +158,7 @@ class Bench:
     def server(self, *, start: bool = True, **options: Any) -> PgServer:
         """Return a new server; `options` are those of `PgServer`."""
         name, folder = self.folder_of_next()
-        _run(["cp", "-a", self.template, folder / "data"])
+        run_program(["cp", "-a", self.template, folder / "data"])
         server = PgServer(self, name, folder, **options)
         server.admit()
         if start:
@@ -167,7 +168,7 @@ class Bench:
     def run_psql(self, target: str | Path, sql: str, *flags: str | Path) -> str:
         """Return what psql prints for `sql` at a URL or database; raise `PgError` with its error."""
         command = [self.binaries / "psql", "-XAtq", "-v", "ON_ERROR_STOP=1", *flags, "-d", target, "-c", sql]
-        return _run(command, env={**os.environ, "PGCONNECT_TIMEOUT": "10"}).removesuffix("\n")
+        return run_program(command, env={**os.environ, "PGCONNECT_TIMEOUT": "10"}).removesuffix("\n")
 
     def close(self) -> None:
         """End all servers and remove their files."""
@@ -244,7 +245,7 @@ class PgServer:
                 cwd="/",
                 # Ctrl-C at the tests is theirs: they end it.
                 start_new_session=True,
-                **_as_user(),
+                **as_user(),
             )
         if wait:
             self.wait_ready()
@@ -294,33 +295,18 @@ class PgServer:
         self.process.send_signal(signal.SIGINT)
         assert self.process.wait(START_S_MAX) == 0, self.log[-5_000:]
 
-    def _processes(self) -> list[int]:
-        """Return the ids of its processes, its first one at the beginning."""
-        assert self.process is not None
-        found, first = [], self.process.pid
-        with contextlib.suppress(OSError):
-            children = (_PROC / f"{first}/task/{first}/children").read_text().split()
-            found = [int(child) for child in children]
-        return [first, *found]
-
     def _signal_all(self, number: signal.Signals) -> None:
-        for process_id in self._processes():
+        assert self.process is not None
+        for process_id in family(self.process.pid):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process_id, number)
 
     def kill(self) -> None:
         """Kill all its processes at once, and wait until they are gone."""
         assert self.process is not None
-        if not self.running:
-            return
-        # Halted, it starts no more of them.
-        self.process.send_signal(signal.SIGSTOP)
-        all_ids = self._processes()
-        for process_id in all_ids:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(process_id, signal.SIGKILL)
-        self.process.wait(START_S_MAX)
-        until(lambda: not any(map(_alive, all_ids)), "the processes of PostgreSQL to end")
+        if self.running:
+            kill_family(self.process.pid)
+            self.process.wait(START_S_MAX)
 
     def pause(self) -> None:
         """Halt all its processes."""
@@ -330,7 +316,8 @@ class PgServer:
 
     def go_on(self) -> None:
         """Let its processes go on."""
-        for process_id in reversed(self._processes()):
+        assert self.process is not None
+        for process_id in reversed(family(self.process.pid)):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process_id, signal.SIGCONT)
 
@@ -345,7 +332,7 @@ class PgServer:
         if self.password is not None:
             source += f" password={self.password}"
         flags = ["-R", "-X", "stream", "--checkpoint=fast", "--no-sync"]
-        _run([self._bench.binaries / "pg_basebackup", *flags, "-d", source, "-D", folder / "data"])
+        run_program([self._bench.binaries / "pg_basebackup", *flags, "-d", source, "-D", folder / "data"])
         standby = PgServer(
             self._bench, name, folder, durable=self.durable, password=self.password, settings=self.settings
         )
@@ -384,6 +371,25 @@ class PgServer:
             self.process.wait(10)
         except subprocess.TimeoutExpired:
             self.kill()
+
+
+def family(process_id: int) -> list[int]:
+    """Return the ids of a process and of its children, its own first."""
+    children = ""
+    with contextlib.suppress(OSError):
+        children = (_PROC / f"{process_id}/task/{process_id}/children").read_text()
+    return [process_id, *map(int, children.split())]
+
+
+def kill_family(process_id: int) -> None:
+    """Kill a process and its children at once, and wait until they are gone."""
+    # Halted, it starts no more of them.
+    os.kill(process_id, signal.SIGSTOP)
+    everyone = family(process_id)
+    for each in everyone:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(each, signal.SIGKILL)
+    until(lambda: not any(map(_alive, everyone)), "the processes of PostgreSQL to end")
 
 
 def _alive(process_id: int) -> bool:

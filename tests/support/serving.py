@@ -9,13 +9,15 @@ import random
 import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable
-from pathlib import Path
 from typing import Any
 
 from openred_central.listening import listen_tcp
 from openred_central.micro_engine.engine import Engine
 from openred_central.micro_engine.limits import EngineLimits
 from openred_central.micro_engine.wire.messages import Request, StreamingResponse
+
+# The system gives ports from some higher one on to connections.
+_NEVER_GIVEN = (10_000, 32_000)
 
 
 def closed_port() -> int:
@@ -25,16 +27,27 @@ def closed_port() -> int:
     return port
 
 
-def lasting_port() -> int:
-    """Return a port for a listener that will be closed and opened again.
+# Sockets that keep ports of `lasting_port` from all others.
+_KEPT: list[socket.socket] = []
 
-    Nothing listens on it now, and the system gives it to no connection meanwhile.
+
+def lasting_port() -> int:
+    """Return a port for a listener that may be closed and opened again, until this process ends.
+
+    Nobody else gets it meanwhile: no connection, and no other caller, in whatever process.
     """
-    first_given = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     while True:
-        port = random.SystemRandom().randrange(10_000, first_given)
-        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
-            return port
+        keeper = socket.socket()
+        try:
+            keeper.bind(("127.0.0.1", random.SystemRandom().randrange(*_NEVER_GIVEN)))
+        except OSError:
+            keeper.close()
+            continue
+        # From now on a listener that sets this, too, may share the port; a keeper of another one does not.
+        keeper.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        _KEPT.append(keeper)
+        port: int = keeper.getsockname()[1]
+        return port
 
 
 class Served:
