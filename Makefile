@@ -7,15 +7,16 @@ ifeq ($(origin PYTHON) $(MAKECMDGOALS),command line bench)
 VENV := .venv-$(subst /,-,$(PYTHON:/%=%))
 endif
 ARGS ?=
+ROUNDS ?= 20
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-all soak check lint format bench lock clean
+.PHONY: help run test test-all soak soak-cluster check lint format bench lock clean
 .DELETE_ON_ERROR:
 # Two installations into one environment at the same time would spoil it.
 .NOTPARALLEL:
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 # `exec`, so that the server itself, not a shell in between, receives the signals.
 run: $(VENV)/run.stamp ## Start the server; settings go in ARGS: make run ARGS="--port 9000"
@@ -36,7 +37,10 @@ test-all: ## Run the unit tests on each of Python 3.11, 3.12 and 3.13 that is in
 	done; exit $$failed
 
 soak: $(VENV)/test.stamp ## Run the tests that try harder with time: a hundred times the examples, worlds and kills
-	@OPENRED_PROFILE=soak exec $(VENV)/bin/python -m pytest $(or $(ARGS),tests/storage tests/simulation tests/e2e/test_restart.py tests/e2e/test_schemathesis.py tests/e2e/test_workers_killed.py)
+	@OPENRED_PROFILE=soak exec $(VENV)/bin/python -m pytest $(or $(ARGS),tests/storage tests/simulation tests/e2e/cluster tests/e2e/test_restart.py tests/e2e/test_schemathesis.py tests/e2e/test_workers_killed.py)
+
+soak-cluster: $(VENV)/soak.stamp ## Kill the primary of a real Patroni under a cluster, ROUNDS times in each mode
+	@ROUNDS=$(ROUNDS) exec $(VENV)/bin/python -m pytest tests/soak/rounds.py $(ARGS)
 
 check: lint test ## What must pass before a change goes in: formatting, lint, types, all tests
 
@@ -69,6 +73,8 @@ $(VENV)/run.stamp: WHAT = .
 $(VENV)/run.stamp: STAMPS = run
 $(VENV)/test.stamp: WHAT = .[test]
 $(VENV)/test.stamp: STAMPS = run test
+$(VENV)/soak.stamp: WHAT = .[test,soak]
+$(VENV)/soak.stamp: STAMPS = run test soak
 $(VENV)/bench.stamp: WHAT = .[bench]
 $(VENV)/bench.stamp: STAMPS = run bench
 $(VENV)/dev.stamp: WHAT = .[dev]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf
+
 from tests.support.history import (
     GONE,
     Beat,
@@ -15,6 +17,7 @@ from tests.support.history import (
     failed_beats,
     gap_s,
     granted,
+    longest_silence_s,
     lost,
     outcome_of,
     outrun,
@@ -115,6 +118,14 @@ def test_a_heartbeat_that_was_forgotten_or_failed_is_found() -> None:
     history.beats.append(Beat("n", "b", 0.0, 0.1, 100.0, 503))
     assert failed_beats(history)
     assert not failed_beats(history, but=["b"])
+
+
+def test_the_longest_silence_is_between_heartbeats_that_were_taken() -> None:
+    history = History()
+    for sent_s, status in ((0.0, 200), (1.0, 503), (3.0, 200), (4.0, 200)):
+        history.beats.append(Beat("n", "a", sent_s, sent_s + 0.5, 100.0, status))
+    assert longest_silence_s(history, "n") == 3.5
+    assert longest_silence_s(history, "m") == inf
 
 
 def test_the_gap_ends_with_the_first_change_that_began_after_it() -> None:

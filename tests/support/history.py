@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from enum import Enum
+from itertools import pairwise
+from math import inf
 from typing import NamedTuple
 
 # Clocks and saved times are compared with such a doubt.
@@ -211,6 +213,16 @@ def unheard(history: History, last_seen: Mapping[str, float], forgiven_s: float 
         for node_id, beat in latest.items()
         if node_id in last_seen and last_seen[node_id] < beat.wall_s - DOUBT_S - forgiven_s
     ]
+
+
+def longest_silence_s(history: History, node_id: str) -> float:
+    """Return how long, at most, a node was silent between two heartbeats that were taken.
+
+    A client on a busy machine may itself take longer than a tolerance.
+    """
+    taken = [beat for beat in list(history.beats) if beat.node_id == node_id and beat.status == 200]
+    taken.sort(key=lambda beat: beat.sent_s)
+    return max((later.answered_s - one.sent_s for one, later in pairwise(taken)), default=inf)
 
 
 def failed_beats(history: History, but: Iterable[str] = ()) -> list[str]:

@@ -1,0 +1,79 @@
+"""Deadlines in a cluster: no node ages because of the instance it speaks to, or by a change of leader."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterable
+
+from tests.conftest import SOAK
+from tests.support.history import History, longest_silence_s
+from tests.support.instances import Cluster, Instance, MakeCluster
+from tests.support.loading import Beater, register, running
+from tests.support.running import until
+
+TOLERANCE_S = 4.0
+# Many silent nodes at once would be held back otherwise, and hide what is looked for.
+QUICK = (
+    *("--mass-silence-share", "1", "--all-silent-s", "0", "--log-level", "debug", "--tick-s", "0.2"),
+    *("--heartbeat-tolerance-s", str(TOLERANCE_S), "--flush-interval-s", "0.2"),
+)
+HALT_S = TOLERANCE_S + 1.0
+
+
+def late(made: Cluster) -> set[str]:
+    """Return the nodes that were ever late, by the log of whoever led then."""
+    return {
+        name
+        for instance in made.instances
+        for run in instance.runs
+        for name in re.findall(r"node (\S+): active → ", run.log)
+    }
+
+
+def expect_just(made: Cluster, history: History, halted: Iterable[Instance] = ()) -> None:
+    """Check that no node was late whose heartbeats were taken in time, or when their instance went on."""
+    excused = {f"at-{instance.name}-": HALT_S for instance in halted}
+    silences = {name: longest_silence_s(history, name) - excused.get(name[:5], 0.0) for name in late(made)}
+    assert all(silence_s > TOLERANCE_S for silence_s in silences.values()), silences
+
+
+def test_nodes_that_beat_at_a_follower_do_not_age_while_it_is_halted(cluster: MakeCluster) -> None:
+    made = cluster(flags=QUICK)
+    made.start()
+    leader, history = made.leader(), History()
+    loops = []
+    for instance in made.instances:
+        names = [f"at-{instance.name}-{number}" for number in range(3)]
+        loops.append(Beater(history, instance, names))
+    with running(loops):
+        for loop in loops:
+            for name in loop.node_ids:
+                register(leader, name)
+        register(leader, "silent")
+        halted = made.followers() if SOAK else made.followers()[:1]
+        for follower in halted:
+            follower.pause()
+            time.sleep(HALT_S)
+            follower.go_on()
+            time.sleep(0.5)
+        # Nodes that are silent do age.
+        until(lambda: "silent" in late(made), "the silent node to be late")
+    expect_just(made, history, halted)
+
+
+def test_no_node_ages_by_a_change_of_leader(cluster: MakeCluster) -> None:
+    """Time in which nobody leads counts for no node."""
+    made = cluster(flags=QUICK)
+    made.start()
+    leader, history = made.leader(), History()
+    loops = [Beater(history, one, [f"at-{one.name}"]) for one in made.followers()]
+    for loop in loops:
+        for name in loop.node_ids:
+            register(leader, name)
+    with running(loops):
+        leader.kill()
+        next_leader = made.leader(other_than=leader)
+        register(next_leader, "silent")
+        until(lambda: "silent" in late(made), "the silent node to be late")
+    expect_just(made, history)

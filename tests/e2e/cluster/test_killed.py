@@ -1,0 +1,70 @@
+"""Leaders and followers are killed, halted and restarted under load: nothing acknowledged is lost."""
+
+from __future__ import annotations
+
+import time
+
+from tests.conftest import SOAK
+from tests.support.instances import MakeCluster
+
+from .trial import FLAGS, WRITERS, trial
+
+ROUNDS = 10 if SOAK else 1
+# Longer than a lease and its margins.
+HALT_S = 6.0
+
+
+def test_kills_lose_nothing(cluster: MakeCluster) -> None:
+    made = cluster(flags=FLAGS)
+    made.start()
+    with trial(made) as under:
+        for _ in range(ROUNDS):
+            under.more()
+            leader = made.leader()
+            under.spared.add(leader.name)
+            leader.kill()
+            made.leader(other_than=leader)
+            under.more()
+            made.start(leader)
+            follower = made.followers()[0]
+            under.spared.add(follower.name)
+            follower.kill()
+            under.more()
+            made.start(follower)
+
+
+def test_a_leader_that_is_halted_finds_another_one_and_follows_it(cluster: MakeCluster) -> None:
+    made = cluster(flags=FLAGS)
+    made.start()
+    with trial(made) as under:
+        for _ in range(ROUNDS):
+            under.more()
+            leader = made.leader()
+            under.spared.add(leader.name)
+            leader.pause()
+            halted_s = time.monotonic()
+            under.next_leader(halted=leader)
+            time.sleep(max(0.0, halted_s + HALT_S - time.monotonic()))
+            leader.go_on()
+            under.more()
+            made.wait_ready()
+            assert not leader.leads
+
+
+def test_a_rolling_restart_fails_only_what_was_under_way(cluster: MakeCluster) -> None:
+    made = cluster(flags=FLAGS)
+    made.start()
+    with trial(made) as under:
+        leader = made.leader()
+        for instance in [*made.followers(), leader]:
+            # Its clients find nobody while it starts again.
+            under.spared.add(instance.name)
+            under.more()
+            instance.stop()
+            made.start(instance)
+        under.more()
+    unanswered = [change for change in under.history.changes if change.status is None]
+    refused = [change for change in under.history.changes if change.status == 503]
+    # Each stop cut at most the request that each client had under way.
+    assert len(unanswered) <= WRITERS * len(made.instances), unanswered
+    assert not refused, refused
