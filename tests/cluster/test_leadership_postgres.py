@@ -9,6 +9,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import asyncpg
 import pytest
 
 from openred_central.clock import SYSTEM_CLOCK
@@ -60,16 +61,16 @@ async def test_leader_whose_loop_stands_still_is_replaced_and_fenced(database_ur
         assert first.leadership.role is Role.FOLLOWER
 
 
-async def test_row_that_another_client_locks_is_led_again_when_it_is_free(
-    postgres: PgServer, database_url: str
-) -> None:
-    name = database_url.rpartition("/")[2]
-    lock = f"BEGIN; SELECT 1 FROM openred.cluster FOR UPDATE; SELECT pg_sleep({2 * TTL_S}); COMMIT"
+async def test_row_that_another_client_locks_is_led_again_when_it_is_free(database_url: str) -> None:
     async with pair(database_url, database_url) as (first, second):
-        locked = asyncio.create_task(asyncio.to_thread(postgres.execute, lock, name))
-        await until(lambda: not first.leads)
-        assert not second.leads, "nobody can take it either"
-        await locked
+        client = await asyncpg.connect(database_url)
+        try:
+            async with client.transaction():
+                await client.execute("SELECT 1 FROM openred.cluster FOR UPDATE")
+                await until(lambda: not first.leads)
+                assert not second.leads, "nobody can take it either"
+        finally:
+            client.terminate()
         await until(lambda: first.leads or second.leads)
         assert not (first.leads and second.leads)
         leader = first if first.leads else second
