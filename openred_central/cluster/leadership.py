@@ -146,7 +146,8 @@ class Leadership:
         now_s, row = self._clock.elapsed_s(), self._lease.row
         if self._lease.term is not None:
             return self._lease.may_change(now_s)
-        return row is not None and row.holder != "" and self._lease.idle_s(now_s) <= self._times.idle_s
+        # A holder that has not renewed its lease for longer does not believe in it either.
+        return row is not None and row.holder != "" and self._lease.idle_s(now_s) <= self._times.valid_s
 
     @property
     def attended_s(self) -> float:

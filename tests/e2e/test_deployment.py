@@ -6,9 +6,10 @@ import http.client
 import re
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 
@@ -60,8 +61,15 @@ def test_haproxy_accepts_its_file() -> None:
     assert [line for line in warnings if "could not resolve address" not in line] == []
 
 
+class Behind(Protocol):
+    """A server behind the balancer."""
+
+    @property
+    def address(self) -> tuple[str, int]: ...
+
+
 @contextmanager
-def haproxy_before(servers: list[Server], folder: Path) -> Iterator[tuple[str, int]]:
+def haproxy_before(servers: Sequence[Behind], folder: Path) -> Iterator[tuple[str, int]]:
     """Run HAProxy with the ready file, `servers` in place of its containers, and yield its address."""
     haproxy = needs_program("haproxy")
     text = HAPROXY.read_text(encoding="utf-8")
