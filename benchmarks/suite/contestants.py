@@ -79,6 +79,14 @@ class Contestant(NamedTuple):
 _LIMITED = {"rate-limit-exempt": "", "limit-heartbeat": "1000000/1s"}
 
 
+# Loopback is exempt from the limits by address.
+UNLIMITED = {
+    "max-nodes": "20000000",
+    "rate-limit-exempt": "127.0.0.0/8,::1/128",
+    "connections-max": "20000",
+}
+
+
 def ours(place: Place) -> list[str]:
     """Return the command of our server, which exempts loopback from the limits by address."""
     database = place.folder / "openred.db"
@@ -88,9 +96,7 @@ def ours(place: Place) -> list[str]:
         "port": str(place.port),
         "admin-port": "off",
         "database": str(database),
-        "max-nodes": "20000000",
-        "rate-limit-exempt": "127.0.0.0/8,::1/128",
-        "connections-max": "20000",
+        **UNLIMITED,
         **place.settings,
     }
     return [sys.executable, "-m", "openred_central", "serve", *flags(settings)]

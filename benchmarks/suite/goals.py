@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from . import contestants, following, holding, latency, loads, proving, registering, stalls, starting, workers
+from . import (
+    cluster,
+    contestants,
+    following,
+    holding,
+    latency,
+    loads,
+    proving,
+    registering,
+    stalls,
+    starting,
+    workers,
+)
 from .samples import Effort, Samples, Spread, Subject
 
 
@@ -40,6 +52,7 @@ def goals(effort: Effort) -> list[Goal]:
         *_proof_goals(effort),
         *_other_goals(effort),
         *_worker_goals(effort.usual),
+        *_cluster_goals(effort.usual),
     ]
 
 
@@ -128,6 +141,29 @@ def _worker_goals(nodes: int) -> list[Goal]:
         Goal(f"{lag}: lag p99, ms", 20.0, "lag_p99_ms", Subject(lag, contestants.WORKERS)),
         Goal(f"{replaced}, s", 1.0, "seconds", Subject(replaced, contestants.WORKERS)),
     ]
+
+
+def _cluster_goals(nodes: int) -> list[Goal]:
+    killed, silent, stopped, lag = (
+        Subject(case, cluster.TWO)
+        for case in (cluster.KILLED, cluster.SILENT, cluster.STOPPED, cluster.CHANGES_CASE)
+    )
+    near, far = (Subject(cluster.LINK_CASE, name) for name in (cluster.NEAR, cluster.FAR))
+    one, *more = (Subject(cluster.REGISTER_CASE, name) for name in cluster.SIZES.values())
+    loaded = cluster.load_case(nodes)
+    return [
+        Goal(f"{killed.case}, s", 3.5, "seconds", killed),
+        *(Goal(f"{each.case}, the longest, s", bound_s, "longest_s", each)
+          for each, bound_s in ((killed, 5.0), (silent, 5.0), (stopped, 0.5))),
+        *(Goal(f"{each.case}: heartbeats that failed", 0.0, "heartbeats_failed", each)
+          for each in (killed, silent, stopped)),
+        Goal(f"{lag.case}: lag p99, ms", 20.0, "lag_p99_ms", lag),
+        *(Goal(f"{each.case}, {each.name}, requests/s: × one", 0.85, "requests_per_s", each, one, True)
+          for each in more),
+        Goal(f"{far.case}, {far.name}, requests/s: × without", 0.97, "requests_per_s", far, near, True),
+        *(Goal(f"{loaded}: {name}, s", 1.0, "seconds", Subject(loaded, name))
+          for name in (cluster.PROMOTED, cluster.JOINED)),
+    ]  # fmt: skip
 
 
 def outcomes(effort: Effort, samples: Samples) -> list[Outcome]:

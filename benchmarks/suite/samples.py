@@ -25,6 +25,7 @@ class Effort(NamedTuple):
     registered: int = 100_000
     stall_s: float = 10.0
     latency_s: float = 20.0
+    failovers: int = 20
 
 
 WHOLE = Effort(rounds=5, warm_up_s=0.3, measured_s=2.0)
@@ -38,6 +39,7 @@ QUICK = Effort(
     registered=20_000,
     stall_s=2.5,
     latency_s=3.0,
+    failovers=3,
 )
 
 

@@ -159,15 +159,16 @@ class Site(NamedTuple):
                     cwd=ROOT,
                 )
             try:
-                started_s = _wait_until_it_listens(name, process, place.port, began_s, log)
+                started_s = wait_until_it_listens(name, process, place.port, began_s, log)
                 yield Running(place.port, process, started_s, log)
             finally:
-                _stop(process)
+                stop(process)
 
 
-def _wait_until_it_listens(
+def wait_until_it_listens(
     name: str, process: subprocess.Popen[bytes], port: int, began_s: float, log: Path
 ) -> float:
+    """Return the seconds since `began_s` once a server listens. Raises `ServerError`."""
     while perf_counter() - began_s < START_S_MAX and process.poll() is None:
         with suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port)):
             return perf_counter() - began_s
@@ -175,11 +176,11 @@ def _wait_until_it_listens(
     raise ServerError(f"{name} did not start: {log.read_text(errors='replace')[-LOG_SHOWN:]}")
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    """Stop a server with all its children, by force if it does not end by itself."""
+def stop(process: subprocess.Popen[bytes], number: signal.Signals = signal.SIGTERM) -> None:
+    """Stop a server with all its children by a signal, and by force if it does not end by itself."""
     pids = machine.family(process.pid)
     if process.poll() is None:
-        process.send_signal(signal.SIGTERM)
+        process.send_signal(number)
     try:
         process.wait(STOP_S_MAX)
     except subprocess.TimeoutExpired:
@@ -192,10 +193,18 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 def ask(port: int, method: str, path: str, body: bytes | None = None, timeout_s: float = STOP_S_MAX) -> bytes:
     """Return the body of one answer of any status."""
+    return answer(port, method, path, body, timeout_s)[1]
+
+
+def answer(
+    port: int, method: str, path: str, body: bytes | None = None, timeout_s: float = STOP_S_MAX
+) -> tuple[int, bytes]:
+    """Return status and body of one answer."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout_s)
     try:
         connection.request(method, path, body, {"Content-Type": "application/json"} if body else {})
-        return connection.getresponse().read()
+        response = connection.getresponse()
+        return response.status, response.read()
     finally:
         connection.close()
 

@@ -153,7 +153,7 @@ def _lag(bench: Bench, server: Running, admin_port: int) -> None:
     machine.move(machine.family(server.process.pid), bench.site.cores.server | bench.site.cores.load)
     for number in range(bench.effort.rounds):
         bench.log(f"round {number + 1} of {bench.effort.rounds}: {CHANGES_CASE}")
-        before = _lags(admin_port)
+        before = lags(admin_port)
         options = bench.options(
             server,
             "register",
@@ -163,20 +163,24 @@ def _lag(bench: Bench, server: Running, admin_port: int) -> None:
         )
         tally = run_here(options)
         sleep(REPORTED_S)
-        counts = {end_s: count - before.get(end_s, 0.0) for end_s, count in _lags(admin_port).items()}
-        p50_s, p99_s = (
-            min(end_s for end_s, count in counts.items() if count >= share * max(counts.values()))
-            for share in (0.5, 0.99)
-        )
         bench.samples.add(
             Subject(CHANGES_CASE, contestants.WORKERS),
             requests_per_s=tally.requests_per_s,
-            lag_p50_ms=1e3 * p50_s,
-            lag_p99_ms=1e3 * p99_s,
+            **lag_figures(before, lags(admin_port)),
         )
 
 
-def _lags(admin_port: int) -> dict[float, float]:
+def lag_figures(before: dict[float, float], after: dict[float, float]) -> dict[str, float]:
+    """Return the quantiles of the lags between two calls of `lags`."""
+    counts = {end_s: count - before.get(end_s, 0.0) for end_s, count in after.items()}
+    p50_s, p99_s = (
+        min(end_s for end_s, count in counts.items() if count >= share * max(counts.values()))
+        for share in (0.5, 0.99)
+    )
+    return {"lag_p50_ms": 1e3 * p50_s, "lag_p99_ms": 1e3 * p99_s}
+
+
+def lags(admin_port: int) -> dict[float, float]:
     """Return how many frames were applied within each of these times, in seconds."""
     lines = ask(admin_port, "GET", "/metrics").decode().splitlines()
     counts = {}
