@@ -26,8 +26,9 @@ from .operators import Operators, follower_desk, start_operators
 
 log = logging.getLogger("openred.cluster")
 
-# Signs of life wait half as long here as they do with the leader.
+# Signs of life wait half as long here as they do with the leader, and never so long that it misses this one.
 FLUSHES_PER_INTERVAL: Final = 2
+FLUSH_S_MAX: Final = GRACE_S / 5
 # The leader is tried again after so long, and answers a new link within so long.
 RETRY_S: Final = 0.1
 LINK_TIMEOUT_S: Final = 2.0
@@ -118,7 +119,7 @@ class FollowerRole:
             _following(standing),
             standing.attended,
             self._clock,
-            flush_s=self._assembly.configuration.flush_interval_s / FLUSHES_PER_INTERVAL,
+            flush_s=delivery_s(self._assembly.configuration.flush_interval_s),
             ticked=self._take_told,
             events=feed.receive,
             renew=lambda: None,
@@ -220,3 +221,8 @@ class FollowerRole:
 def _following(standing: Standing) -> Following:
     assert standing.following is not None
     return standing.following
+
+
+def delivery_s(flush_interval_s: float) -> float:
+    """Return how often signs of life go to the leader, by how often that one stores them."""
+    return min(flush_interval_s / FLUSHES_PER_INTERVAL, FLUSH_S_MAX)
