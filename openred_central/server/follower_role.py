@@ -12,7 +12,7 @@ from ..api.feed.event_log import EventLog, FollowingFeed
 from ..api.wire.cluster import ClusterFigures
 from ..clock import AttendedTime
 from ..cluster.followers import GRACE_S
-from ..cluster.link import Kind, Link, LinkBroken, read_json
+from ..cluster.link import SILENT_S_MAX, Kind, Link, LinkBroken, read_json
 from ..cluster.replica import Replica
 from ..directory.carrying import later_signs
 from ..directory.following import Following
@@ -35,6 +35,7 @@ LINK_TIMEOUT_S: Final = 2.0
 # Without a word of the leader, time runs on here for two of these: as long as that leader waits with all that
 # happens by time, for what was heard here.
 TICK_S: Final = GRACE_S / 2
+WATCH_S: Final = 1.0
 
 
 class FollowerRole:
@@ -171,6 +172,7 @@ class FollowerRole:
             async with asyncio.TaskGroup() as group:
                 for work in (replica.run, replica.deliver, follower.broadcast.run, stalls.run):
                     group.create_task(work())
+                group.create_task(_until_silent(replica))
         except* LinkBroken as errors:
             raise errors.exceptions[0] from None
         finally:
@@ -216,6 +218,16 @@ class FollowerRole:
         # The leader is heard, although this instance may not reach the database.
         leader = self._leader if replica.is_current else own.leader
         return own._replace(leader=leader, seq=replica.seq, behind_s=replica.behind_s)
+
+
+async def _until_silent(replica: Replica) -> None:
+    """Raise `LinkBroken` once the leader is not heard any more: a network may lose it without a word."""
+    while True:
+        await asyncio.sleep(SILENT_S_MAX)
+        # After a pause of this process, what waits in the socket is read first.
+        await asyncio.sleep(WATCH_S)
+        if replica.behind_s > SILENT_S_MAX:
+            raise LinkBroken(f"the leader said nothing for {SILENT_S_MAX:g} s")
 
 
 def _following(standing: Standing) -> Following:
