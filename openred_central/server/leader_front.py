@@ -195,6 +195,8 @@ class LeaderFront:
 
     async def start(self, certificate: Certificate | None, stop: asyncio.Event) -> list[str]:
         addresses = await self._public.serve(lambda: install(self._public.engine, self._api, self._wrap))
+        # Without listeners of its own: it has time-outs, and drains.
+        await self._engine.start([])
         self._listener.answer_by(self._engine)
         self._answering()
         return addresses

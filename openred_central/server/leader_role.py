@@ -70,6 +70,7 @@ class LeaderRole:
 
         Raises `StartError` or `StoreError` if nobody could lead with these settings, keys, or data.
         """
+        term = self._leadership.term
         try:
             await self._lead()
         except NotLeading as error:
@@ -79,7 +80,8 @@ class LeaderRole:
             log.warning("cannot lead now: %s", error)
             await asyncio.sleep(RETRY_S)
         except (PassingError, StartError) as error:
-            lost = self._leadership.role is Role.FOLLOWER
+            # It may hold the lease again, in another term.
+            lost = self._leadership.term != term
             if not lost and not (self._has_led and isinstance(error, PassingError)):
                 raise
             log.warning("cannot lead now: %s", error)

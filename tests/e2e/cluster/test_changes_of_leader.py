@@ -43,6 +43,22 @@ def test_a_silent_leader_keeps_no_request_once_another_one_leads(cluster: MakeCl
     assert (status, document["directory"]["nodes"]) == (200, 4)
 
 
+def test_an_instance_that_leads_again_answers_what_others_hand_on(cluster: MakeCluster) -> None:
+    made = cluster(count=2, flags=("--limit-register", "off"))
+    made.start()
+    leader, (follower,) = made.leader(), made.followers()
+    with Client(follower.address) as client:
+        assert told(client.register("before")) == "registered"
+        # Its term is over, and nobody else has led: the follower keeps its connections.
+        made.sql("UPDATE openred.cluster SET term = term + 1")
+        until(lambda: "leads in term 3" in leader.log, "the leader to lead again")
+        made.wait_ready()
+        reply = client.register("after")
+        while told(reply) == "no_leader":
+            reply = client.register("after")
+    assert told(reply) == "registered"
+
+
 def leader_of(instance: Instance) -> str | None:
     """Return the name of the leader, as an instance knows it."""
     _, document = instance.ask("/health/leader")
