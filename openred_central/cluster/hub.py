@@ -155,6 +155,8 @@ class Hub:
             self._reported(member.name, read_json(kind, content))
         elif kind is Kind.READY:
             since_s = read_json(kind, content)
+            if not isinstance(since_s, int | float):
+                raise LinkBroken(f"{member.name} sent no time since when it serves")
             # All that it heard before its former link ended comes with its next signs of life.
             member.through_s = since_s if member.through_s is None else member.through_s
             member.ready.set()

@@ -283,6 +283,14 @@ async def test_damaged_signs_of_life_end_the_link(owner: Owner, content: bytes) 
         await until(lambda: not owner.hub.members)
 
 
+@pytest.mark.parametrize("content", [b"", b'"since noon"', b"[]", b"null"])
+async def test_a_time_that_is_none_ends_the_link(owner: Owner, content: bytes) -> None:
+    async with worker(owner) as side:
+        side.link.send(Kind.READY, content)
+        await until(lambda: not owner.hub.members)
+        assert isinstance(side.member.through_s, float)
+
+
 async def test_a_damaged_frame_ends_the_link(owner: Owner) -> None:
     async with worker(owner) as side:
         owner.hub.send_all(Kind.FRAME, b"\xff\xff")
