@@ -249,13 +249,13 @@ class Leadership:
         try:
             row = await self._in_thread(self._store.watch)
             now_s = self._clock.elapsed_s()
-            self._report.works()
             self.refuses_database = self._watermark.refuses(row)
             self._report.refuses(row, self.refuses_database)
             if self.refuses_database:
                 return
             if lease.observe(row, now_s, behind=self._is_behind(row.seq)):
                 await self._take(row, now_s)
+            self._report.works()
         except StoreError as error:
             self._report.fails(error)
         self._tell()

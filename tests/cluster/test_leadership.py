@@ -325,6 +325,22 @@ async def test_database_that_hangs_holds_nothing_up() -> None:
     await desk.idle()
 
 
+async def test_lease_that_cannot_be_taken_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    desk = Desk()
+
+    def take_lease(*_: object) -> bool:
+        raise StoreError("another client holds a lock")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(desk.store, "take_lease", take_lease)
+        await desk.steps(1.0)
+    assert caplog.text.count("cannot read or take the lease: another client holds a lock") == 1
+    await desk.lead()
+    assert desk.leadership.role is Role.LEADER
+    assert caplog.text.count("reads the lease again") == 1
+
+
 async def test_database_that_is_away_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     desk = Desk()
