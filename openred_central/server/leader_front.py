@@ -258,6 +258,8 @@ class LeaderFront:
         else:
             cut = 0
             await self._public.serve(self._resume(self._api))
+            # Nobody knows what becomes of requests of others that are still in a handler.
+            self._engine.hurry()
         return cut + await self._engine.drain()
 
     def hurry(self) -> None:
