@@ -21,6 +21,7 @@ from tests.support.history import (
     lost,
     outcome_of,
     outrun,
+    stood_s,
     unheard,
 )
 
@@ -106,6 +107,11 @@ def test_time_that_outruns_the_clock_is_found() -> None:
     assert not outrun([sight(0), sight(10, attended_s=10.0)])
     assert outrun([sight(0), sight(10, attended_s=15.0)])
     assert not outrun([])
+
+
+def test_time_stands_while_the_clock_goes_on() -> None:
+    assert stood_s([sight(0), sight(10, attended_s=4.0)]) == 6.0
+    assert stood_s([sight(0)]) == 0.0
 
 
 def test_a_heartbeat_that_was_forgotten_or_failed_is_found() -> None:

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import sysconfig
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -63,8 +64,7 @@ class Patroni:
     def __init__(self, bench: Bench, *, synchronous: bool) -> None:
         self._bench = bench
         self._synchronous = synchronous
-        self.folder = bench.folder / "patroni"
-        self.folder.mkdir()
+        self.folder = Path(tempfile.mkdtemp(prefix="patroni-", dir=bench.folder))
         bench.hand_over(self.folder)
         self._command, self._environment = _patroni(self.folder)
         self._etcd_port = lasting_port()

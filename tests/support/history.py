@@ -199,6 +199,14 @@ def outrun(sights: Iterable[Sight]) -> list[str]:
     return [f"{grown_s:.1f} s were attended within {passed_s:.1f} s"] if grown_s > passed_s + 2.0 else []
 
 
+def stood_s(sights: Iterable[Sight]) -> float:
+    """Return for how long attended time stood still, as in all time in which nobody led."""
+    seen = list(sights)
+    if len(seen) < 2:
+        return 0.0
+    return max(0.0, seen[-1].seen_s - seen[0].seen_s - (seen[-1].attended_s - seen[0].attended_s))
+
+
 def unheard(history: History, last_seen: Mapping[str, float], forgiven_s: float = 0.0) -> list[str]:
     """Judge E: each node that is there was seen when its last acknowledged heartbeat was sent, or later.
 

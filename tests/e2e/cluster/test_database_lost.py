@@ -68,8 +68,7 @@ def test_a_database_that_dies_and_comes_back_loses_nothing(
     primary = postgres_bench.server()
     made = cluster(primary, flags=FLAGS)
     made.start()
-    # Meanwhile the time stands in which the latest sign of life is found.
-    with trial(made, stands_s=AWAY_S) as under:
+    with trial(made) as under:
         under.more()
         primary.kill()
         time.sleep(AWAY_S)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
 import orjson
 
-from openred_central.security.signing import PrivateKey
+from openred_central.security.signing import PrivateKey, rotation_headers
 from tests.conftest import SOAK
-from tests.support.instances import Instance, MakeCluster
-from tests.support.loading import ask, signed
+from tests.support.instances import Cluster, Instance, MakeCluster
+from tests.support.loading import AUTHORITY, ask, signed
 from tests.support.running import until
 from tests.support.signing import wait_for_the_next_second
 from tests.support.world import Reply
@@ -119,3 +121,50 @@ def test_signatures_count_once_and_sessions_hold_in_the_whole_cluster(cluster: M
     after = node.signed_beat()
     replies = [ask(instance, "POST", node.beat, fields=after) for instance in made.running * 2]
     assert [gains(reply) for reply in replies].count(True) == 1, replies
+
+
+def revoked(made: Cluster, node: Bound) -> Reply:
+    """Revoke everything granted to a node, at a follower."""
+    body = orjson.dumps({"node_id": node.node_id, "all": True})
+    fields = signed("POST", "/security/revoke", body, node.key)
+    return ask(made.followers()[0], "POST", "/security/revoke", body, fields)
+
+
+def exchanged(made: Cluster, node: Bound) -> Reply:
+    """Exchange the key of a node, at a follower."""
+    path, new = f"/nodes/{node.node_id}/key", PrivateKey.generate_ed25519()
+    body = orjson.dumps({"public_key": new.public_text})
+    moment, nonce = int(time.time()), os.urandom(16).hex()
+    fields = dict(rotation_headers(AUTHORITY, path, body, node.key, new, moment, nonce))
+    return ask(made.followers()[0], "POST", path, body, fields)
+
+
+def test_revoked_and_former_keys_end_at_every_instance(cluster: MakeCluster) -> None:
+    made = cluster(flags=FLAGS)
+    made.start()
+    wait_for_the_next_second()
+    for number, end in enumerate([revoked, exchanged] * (10 if SOAK else 2)):
+        node = Bound(made.followers()[0], f"node-{number}")
+        for instance in made.instances:
+            until(partial(holds, node, instance), "the session to hold")
+        reply = end(made, node)
+        assert (reply.status, reply.document["everywhere"]) == (200, True), reply
+        for instance in made.instances:
+            assert node.by_session(instance).status == 401, instance.name
+
+
+def test_an_instance_that_is_halted_is_told_of(cluster: MakeCluster) -> None:
+    made = cluster(flags=FLAGS)
+    made.start()
+    wait_for_the_next_second()
+    node = Bound(made.leader(), "alice")
+    halted, asked = made.followers()
+    halted.pause()
+    try:
+        body = orjson.dumps({"node_id": node.node_id, "all": True})
+        fields = signed("POST", "/security/revoke", body, node.key)
+        reply = ask(asked, "POST", "/security/revoke", body, fields)
+        assert (reply.status, reply.document["everywhere"]) == (200, False), reply
+    finally:
+        halted.go_on()
+    until(lambda: node.by_session(halted).status == 401, "the halted instance to know")

@@ -15,6 +15,7 @@ from tests.support.history import (
     granted,
     lost,
     outrun,
+    stood_s,
     unheard,
 )
 from tests.support.instances import Believers, Cluster, Instance, Watcher
@@ -60,11 +61,10 @@ class Trial(NamedTuple):
 
 
 @contextmanager
-def trial(cluster: Cluster, *, goes_back: bool = False, stands_s: float = 0.0) -> Iterator[Trial]:
+def trial(cluster: Cluster, *, goes_back: bool = False) -> Iterator[Trial]:
     """Let clients change and beat at all instances meanwhile; judge all of it, also at rest.
 
-    `goes_back`: the test makes the database forget commits, so that its row may fall. `stands_s`: for so long
-    nobody leads, and of signs of life at one attended time only the first is told to others.
+    `goes_back`: the test makes the database forget commits, so that its row may fall.
     """
     history = History()
     wait_for_the_next_second()
@@ -80,7 +80,8 @@ def trial(cluster: Cluster, *, goes_back: bool = False, stands_s: float = 0.0) -
             yield made
         # It sees how all ends.
         cluster.wait_ready()
-    forgiven_s = stands_s + 2 * TICK_S + (2 * FLUSH_S if made.spared else 0.0)
+    # Others are told only the first sign of life at one attended time.
+    forgiven_s = stood_s(watcher.sights) + 2 * TICK_S + (2 * FLUSH_S if made.spared else 0.0)
     judge(made, [name for names in beating.values() for name in names], forgiven_s, goes_back=goes_back)
 
 
