@@ -75,6 +75,8 @@ class FollowerRole:
                 if line != said:
                     log.warning("%s", line)
                 said = line
+                # It may have given the lease back.
+                membership.leadership.step()
                 await asyncio.sleep(RETRY_S)
         self._forwarder.retarget(None)
         if self._operators is not None:
