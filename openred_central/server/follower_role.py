@@ -21,7 +21,7 @@ from ..reporting.traffic import of_worker, read_traffic
 from ..storage.postgres.leasing import LeaseRow
 from ..tasks.stall_meter import StallMeter
 from .follower import Follower
-from .membership import Membership, Standing
+from .membership import Membership, Standing, run_of
 from .operators import Operators, follower_desk, start_operators
 
 log = logging.getLogger("openred.cluster")
@@ -59,16 +59,16 @@ class FollowerRole:
         membership.figures = self._figures
         while membership.follows:
             leader = membership.leader()
-            if leader is not None and leader.holder != holder:
-                # Before its copy is here: what was sent to the former one ends, what waits goes to this one.
-                self._forwarder.retarget(membership.way(str(leader.leader["url"])))
-                holder = leader.holder
             if leader is None:
                 self._forwarder.retarget(None)
                 holder = ""
                 await membership.until(lambda: not membership.follows or membership.leader() is not None)
                 continue
             try:
+                if leader.holder != holder:
+                    # Before its copy is here: requests that were sent to the former one end, others go here.
+                    self._forwarder.retarget(membership.way_to(leader))
+                    holder = leader.holder
                 await self._follow(leader)
             except (LinkBroken, TimeoutError) as error:
                 line = f"{leader.leader.get('name')} leads, and cannot be followed: {error or 'no answer'}"
@@ -85,7 +85,7 @@ class FollowerRole:
     async def _follow(self, leader: LeaseRow) -> None:
         """Follow `leader` until another instance leads or this one stops. Raise `LinkBroken`."""
         membership, self._leader = self._membership, str(leader.leader.get("name"))
-        way = membership.way(str(leader.leader["url"]))
+        way = membership.way_to(leader)
         link = await Link.to(way.host, way.port, membership.link_context, LINK_TIMEOUT_S)
 
         def is_over() -> bool:
@@ -93,7 +93,7 @@ class FollowerRole:
             return not membership.follows or present is None or present.holder != leader.holder
 
         ending = asyncio.create_task(membership.until(is_over))
-        following = asyncio.create_task(self._follow_over(link))
+        following = asyncio.create_task(self._follow_over(link, leader.lineage))
         try:
             await asyncio.wait([ending, following], return_when=asyncio.FIRST_COMPLETED)
             if following.done():
@@ -106,11 +106,13 @@ class FollowerRole:
             await asyncio.gather(ending, following, return_exceptions=True)
             link.abort()
 
-    async def _follow_over(self, link: Link) -> None:
-        """Follow the leader at the other end of `link`, until cancelled. Raise `LinkBroken`."""
+    async def _follow_over(self, link: Link, lineage: str) -> None:
+        """Follow the leader of `lineage` at the other end of `link`, until cancelled. Raise `LinkBroken`."""
         link.tell(Kind.JOIN, self._membership.who)
         async with asyncio.timeout(LINK_TIMEOUT_S):
             hello = read_json(*await link.receive())
+        if hello["run"] != run_of(lineage):
+            raise LinkBroken("it leads another directory, and this one would be lost here")
         self._membership.told = hello["told"]
         standing = self._membership.standing
         if standing is None or standing.following is None:

@@ -26,7 +26,7 @@ from ..tasks.periodic import in_thread
 from .assembly import Assembly, log_unserved
 from .lead import Lead
 from .leader_front import LeaderFront
-from .membership import Membership, Standing
+from .membership import Membership, Standing, run_of
 from .vault import open_vault
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ class LeaderRole:
             self._listener,
             leadership,
             who=membership.who,
-            run=row.lineage.replace("-", ""),
+            run=run_of(row.lineage),
             seq=store.seq,
             stopping=membership.stop.is_set,
             answering=partial(self._answer, term, directory, attended),

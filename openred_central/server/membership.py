@@ -19,6 +19,7 @@ from ..clock import AttendedTime
 from ..cluster.forwarding import Forwarder
 from ..cluster.leadership import Leadership
 from ..cluster.lease import Role
+from ..cluster.link import LinkBroken
 from ..cluster.ways import InstanceWay
 from ..directory.directory import Directory
 from ..directory.following import Following
@@ -111,6 +112,13 @@ class Membership:
         host, _, port = url.rpartition(":")
         return InstanceWay(host.strip("[]"), int(port), self._http_context)
 
+    def way_to(self, leader: LeaseRow) -> InstanceWay:
+        """Return the way to the instance that leads. Raise `LinkBroken` if the row does not tell it."""
+        try:
+            return self.way(str(leader.leader["url"]))
+        except (LookupError, TypeError, ValueError) as error:
+            raise LinkBroken(f"the row of the cluster does not say where it is: {error!r}") from error
+
     async def until(self, done: Callable[[], bool]) -> None:
         """Wait until `done`, or this process is to stop."""
         while not (self.stop.is_set() or done()):
@@ -153,3 +161,8 @@ class _NoLeader:
 
     async def reached(self, seq: int, timeout_s: float) -> bool:
         return False
+
+
+def run_of(lineage: str) -> str:
+    """Return the name of the numbers of commits of a directory, as `OpenRed-Seq` has it."""
+    return lineage.replace("-", "")
