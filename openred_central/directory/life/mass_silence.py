@@ -9,6 +9,7 @@ after its longest time, or on an operator's word. Nodes that are still silent th
 
 from __future__ import annotations
 
+import math
 from array import array
 from collections import defaultdict, deque
 from collections.abc import Mapping, Sequence
@@ -77,6 +78,7 @@ class MassSilence:
         self._options = options
         self.usual_per_h = 0.0
         self.hold: Hold | None = None
+        self._judged_from_s = -math.inf
         # Oldest first. No node is in two slices.
         self._slices: deque[_Slice] = deque()
         # Slices are numbered from 1 on, and no number comes twice. `_first` is the number of the oldest.
@@ -207,6 +209,8 @@ class MassSilence:
         """Go on with the hold of another process, which told it."""
         if told is not None:
             self.hold = Hold(told["since_at"], monotonic_s - told["held_s"], told["reason"])
+            # Until all that are silent have been found to wait, none of them counts as heard again.
+            self._judged_from_s = monotonic_s + RELEASE_PASS_S
 
     def reconsider(self, waiting: int, nodes: int, now_s: float, monotonic_s: float) -> None:
         """End the hold if the nodes came back or its time is up.
@@ -215,7 +219,8 @@ class MassSilence:
         """
         if self.hold is None:
             return
-        recovered = self.recent + waiting <= self.threshold(nodes) / 2
+        few = self.recent + waiting <= self.threshold(nodes) / 2
+        recovered = few and monotonic_s >= self._judged_from_s
         if recovered or monotonic_s - self.hold.since_monotonic_s >= self._options.hold_s_max:
             self.release(now_s)
 

@@ -247,6 +247,9 @@ def test_a_hold_goes_on_in_the_process_that_takes_over() -> None:
     assert present.hold is not None
     assert present.hold.reason == former.hold.reason
     assert not present.may_advance(1, NODES, 0, at(600.0))
+    # Nobody was found to wait so far, which does not say that all came back.
+    present.reconsider(0, NODES, 0.0, 5_001.0)
+    assert present.hold is not None
     present.reconsider(NODES, NODES, 0.0, 5_000.0 + HOUR_S - 600.0 - 1.0)
     assert present.hold is not None
     present.reconsider(NODES, NODES, 0.0, 5_000.0 + HOUR_S - 600.0)
