@@ -40,7 +40,7 @@ soak: $(VENV)/test.stamp ## Run the tests that try harder with time: a hundred t
 	@OPENRED_PROFILE=soak exec $(VENV)/bin/python -m pytest $(or $(ARGS),tests/storage tests/simulation tests/e2e/cluster tests/e2e/test_restart.py tests/e2e/test_schemathesis.py tests/e2e/test_workers_killed.py)
 
 soak-cluster: $(VENV)/soak.stamp ## Kill the primary of a real Patroni under a cluster, ROUNDS times in each mode
-	@ROUNDS=$(ROUNDS) exec $(VENV)/bin/python -m pytest tests/soak/rounds.py $(ARGS)
+	@ROUNDS=$(ROUNDS) exec $(VENV)/bin/python -m pytest tests/soak/deadlines.py tests/soak/rounds.py $(ARGS)
 
 check: lint test ## What must pass before a change goes in: formatting, lint, types, all tests
 

@@ -17,10 +17,7 @@ from openred_central.api.admin.routes import ADMIN_ENDPOINTS, METRICS
 from openred_central.server.operators import CONNECTIONS_MAX
 from tests.support.running import WAIT_S_MAX, Client, Server, Start, environment, until
 
-PATHS = [
-    (one.method, one.path.replace("{node_id}", "node-1").replace("{key_id}", "key"))
-    for one in (*ADMIN_ENDPOINTS, METRICS)
-]
+PATHS = [(one.method, re.sub(r"\{\w+\}", "node-1", one.path)) for one in (*ADMIN_ENDPOINTS, METRICS)]
 
 
 def heard_at(server: Server) -> list[str]:

@@ -206,7 +206,9 @@ def test_answers_are_those_of_one_process(start: Start) -> None:
             assert reply[:-1] == wanted[:-1]
 
 
-OF_WORKERS = re.compile(r"\.(cluster\b|(crew|worker|places|frames?|leading|following|merging|handing_on)$)")
+OF_WORKERS = re.compile(
+    r"^openred_central\.cluster\b|\.(crew|worker|places|frames?|leading|following|merging|handing_on)$"
+)
 # Tells at its end which modules it had.
 TELLS_MODULES = """
 import atexit, sys

@@ -4,28 +4,19 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.e2e.cluster.trial import FLAGS, trial
 from tests.support.history import Outcome
-from tests.support.instances import MakeCluster, clusters_in
-from tests.support.postgres import Bench, PgServer
+from tests.support.instances import MakeCluster
+from tests.support.postgres import Bench
 
 from .patroni import Patroni
 
 ROUNDS = int(os.environ.get("ROUNDS") or 20)
 # The whole machine of the primary dies in each of so many rounds, which takes Patroni much longer to notice.
 MACHINE_EACH = 5
-
-
-@pytest.fixture
-def cluster(tmp_path: Path, postgres: PgServer) -> Iterator[MakeCluster]:
-    """Yield a function that makes a `Cluster`."""
-    with clusters_in(tmp_path, lambda: postgres) as make:
-        yield make
 
 
 @pytest.mark.parametrize("synchronous", [True, False], ids=["synchronous", "asynchronous"])

@@ -20,7 +20,7 @@ WAYS: dict[str, Callable[[Proxy], None]] = {
     "cut": lambda proxy: proxy.cut(),
 }
 # The others are variations that take as long.
-DATABASE_WAYS = list(WAYS) if SOAK else ["silent", "answers"]
+DATABASE_WAYS = list(WAYS) if SOAK else ["silent"]
 LINK_WAYS = list(WAYS) if SOAK else ["silent"]
 # Longer than it takes followers to notice.
 APART_S = 5.0

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterable
+from typing import Any
 
 from tests.conftest import SOAK
 from tests.support.history import History, longest_silence_s
 from tests.support.instances import Cluster, Instance, MakeCluster
-from tests.support.loading import Beater, register, running
+from tests.support.loading import Beater, ask, register, running, shown_at
 from tests.support.running import until
 
 TOLERANCE_S = 4.0
@@ -77,3 +78,34 @@ def test_no_node_ages_by_a_change_of_leader(cluster: MakeCluster) -> None:
         register(next_leader, "silent")
         until(lambda: "silent" in late(made), "the silent node to be late")
     expect_just(made, history)
+
+
+def test_a_hold_outlives_its_leader(cluster: MakeCluster) -> None:
+    flags = ("--tick-s", "0.2", "--heartbeat-tolerance-s", "3", "--flush-interval-s", "0.2")
+    made = cluster(flags=[*flags, "--mass-silence-nodes-min", "5"])
+    made.start()
+    leader = made.leader()
+    names = [f"node-{number}" for number in range(20)]
+    for name in names:
+        register(leader, name)
+
+    def silence(instance: Instance) -> dict[str, Any]:
+        figures: dict[str, Any] = ask(instance, "GET", "/stats").document["empathy"]["mass_silence"]
+        return figures
+
+    def active(instance: Instance) -> set[str]:
+        shown, _ = shown_at(instance, names)
+        return {name for name, node in shown.items() if node.state == "active"}
+
+    until(lambda: all(silence(one)["held"] for one in made.instances), "all to know of the hold")
+    # It would end if no more than a few waited.
+    until(lambda: silence(leader)["waiting"] > len(names) // 2, "most of the nodes to be due")
+    # Followers hear of it twice a second.
+    time.sleep(1.0)
+    # A few may have been late before there were too many.
+    before = active(leader)
+    assert len(before) > len(names) // 2
+    leader.kill()
+    next_leader = made.leader(other_than=leader)
+    assert silence(next_leader)["held"]
+    assert active(next_leader) == before
