@@ -56,7 +56,6 @@ class FollowerRole:
     async def run(self) -> None:
         """Follow others that lead, one after another, until this instance leads or stops."""
         membership, said, holder = self._membership, "", ""
-        membership.figures = self._figures
         while membership.follows:
             leader = membership.leader()
             if leader is None:

@@ -133,7 +133,7 @@ class LeaderRole:
         stop = asyncio.Event()
         # The service manager hears of the process, and not of each term.
         lead = Lead(assembly, front, Notifier({}, os.getpid(), str), stop)
-        self._front, membership.figures = front, self._figures
+        self._front = front
         beside = [asyncio.create_task(each) for each in (self._end_term(lead, stop), self._repair(lead))]
         try:
             end = await lead.serve(directory, attended, None, store, writer, vault)

@@ -76,8 +76,6 @@ class Membership:
         # The last word of the leader, for the next one.
         self.told: dict[str, Any] = {}
         self.desk = ClusterDesk(leadership.accept_database, Losses())
-        # The figures of the cluster, as the present role knows them.
-        self.figures: Callable[[], ClusterFigures] = self.own_figures
 
     @property
     def follows(self) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import http.client
-import os
 import secrets
 import signal
 import threading
@@ -383,10 +382,3 @@ class Believers(threading.Thread):
                 if after - before < LEASE_S:
                     found.append(f"{name} led at {began_s:.3f}, {other} at {before:.3f} and {after:.3f}")
         return found
-
-
-def memory_bytes(instance: Instance) -> int:
-    """Return how much memory an instance has."""
-    assert instance.server is not None
-    pages = int(Path(f"/proc/{instance.server.process.pid}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")
