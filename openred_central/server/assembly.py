@@ -313,6 +313,7 @@ class Assembly(NamedTuple):
             strict=configuration.auth == "strict",
             started_s=self.proofs_from_s,
             steady_ahead_s=self.clock.wall_s() - self.clock.monotonic_s(),
+            renews=lambda: directory.may_change(),
         )
 
     def _session_key(self, store: Store) -> bytes:

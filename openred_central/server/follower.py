@@ -109,6 +109,7 @@ class Follower:
             strict=configuration.auth == "strict",
             started_s=started_s,
             steady_ahead_s=steady_ahead_s,
+            renews=lambda: replica.is_current,
         )
         self.api = Api(
             directory=directory,

@@ -146,6 +146,7 @@ class World:
             strict=strict,
             started_s=self.clock.monotonic_s(),
             steady_ahead_s=self.clock.wall_s() - self.clock.monotonic_s(),
+            renews=lambda: self.directory.may_change(),
         )
         self.api = Api(
             directory=self.directory,

@@ -7,6 +7,7 @@ that it names.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
@@ -102,7 +103,8 @@ class Prover:
 
     With `strict`, every change needs a proof. Signatures from before the start of this process, at
     `started_s` of monotonic time, are refused. Sessions use steady time, so that no jump of the wall clock
-    lengthens one: Unix seconds that run with the monotonic clock, which `steady_ahead_s` is added to.
+    lengthens one: Unix seconds that run with the monotonic clock, which `steady_ahead_s` is added to. While
+    `renews` returns False, none is renewed: it may have been revoked elsewhere.
     """
 
     directory: Directory
@@ -114,6 +116,7 @@ class Prover:
     strict: bool
     started_s: float
     steady_ahead_s: float
+    renews: Callable[[], bool] = lambda: True
 
     def shown(self, request: Request, slot: int, now: Now, *, by_session: bool = False) -> Shown:
         """Return the proof that `request` comes from the node in `slot`; sessions need `by_session`.
@@ -251,6 +254,8 @@ class Prover:
     def fresh_session(self, shown: Shown, slot: int, now: Now) -> str | None:
         """Grant a session to the node in `slot` for a signature, or renew the session `shown`."""
         if shown.session is not None:
+            if not self.renews():
+                return shown.session.text
             return self.sessions.renew(shown.session, self._steady_s(now))
         if shown.means is not Means.KEY:
             return None

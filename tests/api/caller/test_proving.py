@@ -463,6 +463,17 @@ def test_a_session_is_not_renewed_in_its_first_minute() -> None:
     assert world.signed(OWNER, "POST", "/heartbeat/node-1").document["session"] != session, "signed anew"
 
 
+def test_a_session_is_not_renewed_by_a_process_that_others_cannot_reach() -> None:
+    world = World()
+    session = enrol(world).document["session"]
+    world.directory.may_change = lambda: False
+    for status in (200, 200, 401):
+        world.clock.advance(120)
+        reply = world.call("POST", "/heartbeat/node-1", authorization=f"OpenRed {session}")
+        assert reply.status == status
+        assert status == 401 or reply.document["session"] == session
+
+
 @pytest.mark.parametrize("jump_s", [DAY_S, -DAY_S])
 def test_a_clock_change_lengthens_no_session(jump_s: float) -> None:
     world = bound_world()
