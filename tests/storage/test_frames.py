@@ -131,6 +131,7 @@ def test_a_cut_is_refused(frame: Frame, part: LoadPart, data: st.DataObject) -> 
             assert "\n" not in str(raised.value)
 
 
+@settings(suppress_health_check=[HealthCheck.data_too_large])
 @given(FRAMES, PARTS, st.data())
 def test_damage_is_refused_or_does_no_harm(frame: Frame, part: LoadPart, data: st.DataObject) -> None:
     for packed, read in ((pack(frame), unpack), (pack_part(part), unpack_part)):
