@@ -401,6 +401,17 @@ def test_known_answers_are_printed_as_json(capsys: pytest.CaptureFixture[str]) -
     assert {"nodes", "pair", "keyset", "session"} <= orjson.loads(capsys.readouterr().out).keys()
 
 
+@pytest.mark.parametrize(("language", "platform"), [("javascript", "Node.js"), ("browser", "browsers")])
+def test_a_node_is_printed_as_one_file(
+    capsys: pytest.CaptureFixture[str], language: str, platform: str
+) -> None:
+    assert cli.main(["example", "node", "--language", language]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith(f"// A node of an OpenRed directory, for {platform}")
+    assert text.count("\nexport class Node {") == 1
+    assert ("node:crypto" in text) == (language == "javascript")
+
+
 def test_keys_are_listed_and_sign_a_request(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     folder = ["--key-folder", str(tmp_path / "keys")]
     assert cli.main(["keys", "show", *folder]) == 1
