@@ -92,7 +92,8 @@ def instances(cluster: dict[str, Any]) -> Iterator[str]:
     )
     for each in cluster.get("instances", ()):
         heard = "" if each.get("name") == leader else f", heard {safe(each.get('heard_s'))} s ago"
-        yield f"{safe(each.get('name'))}: {safe(each.get('role'))}{heard}"
+        version = f", version {safe(each['version'])}" if each.get("version") else ""
+        yield f"{safe(each.get('name'))}: {safe(each.get('role'))}{version}{heard}"
 
 
 def lost(answer: dict[str, Any]) -> Iterator[str]:

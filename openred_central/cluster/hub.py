@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from functools import cache, partial
 from typing import Any, Final
 
 import orjson
@@ -79,7 +80,9 @@ class Hub:
 
     def committed(self, batch: Batch) -> None:
         """Send a batch that was just committed to all followers. `Saver.on_committed` calls this."""
-        self.send_all(Kind.FRAME, frames.pack(self._leading.frame(batch, self._now())))
+        pack = cache(partial(frames.pack, self._leading.frame(batch, self._now())))
+        for member in list(self.members):
+            self._send(member, Kind.FRAME, pack(member.link.version))
 
     def horizon_s(self) -> float:
         """Return the attended time up to which all signs of life are here, wherever they were heard."""
@@ -140,7 +143,7 @@ class Hub:
     async def _load(self, member: Member) -> None:
         """Send the whole directory, in slices; the frames of what changes meanwhile go in between."""
         for part in self._leading.load():
-            member.link.send(Kind.LOAD, frames.pack_part(part))
+            member.link.send(Kind.LOAD, frames.pack_part(part, member.link.version))
             # Requests have their turn, and what was sent leaves the queue.
             await asyncio.sleep(0)
             await member.link.drain()

@@ -1,7 +1,8 @@
 """The link between a leader and a follower: messages of a kind and bytes, in order, over one stream.
 
-A message is its length and kind, little-endian, and then its content. Both ends run the same program, so
-nothing is negotiated: whatever does not fit ends the link.
+A message is its length and kind, little-endian, and then its content. The link has one version from its
+begin to its end, which says how all on it is written (`storage/versions.py`): workers have that of their
+owner, instances the highest that both speak. Whatever does not fit ends the link.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any, Final
 import orjson
 
 from ..errors import InternalBug
+from ..storage.versions import LINK_VERSION, LINK_VERSIONS
 
 _HEAD: Final = struct.Struct("<IB")
 MESSAGE_BYTES_MAX: Final = 256 * 1024 * 1024
@@ -24,8 +26,8 @@ MESSAGE_BYTES_MAX: Final = 256 * 1024 * 1024
 QUEUE_BYTES_MAX: Final = 64 * 1024 * 1024
 # A worker that said nothing for so long hangs, and is replaced.
 SILENT_S_MAX: Final = 10.0
-# The name of a link over TLS in ALPN (RFC 7301); another form of messages has another number.
-LINK_PROTOCOL: Final = "openred-link/1"
+# The names of a link over TLS in ALPN (RFC 7301), with the version of each, the highest first.
+LINK_PROTOCOLS: Final = {f"openred-link/{version}": version for version in reversed(LINK_VERSIONS)}
 
 
 class Kind(IntEnum):
@@ -65,16 +67,17 @@ class LinkBroken(Exception):
 
 
 class Link:
-    """One end of a link. `send` never waits; `receive` returns the next message."""
+    """One end of a link of `version`. `send` never waits; `receive` returns the next message."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, version: int) -> None:
         self._reader = reader
         self._writer = writer
+        self.version = version
 
     @classmethod
     async def over(cls, end: socket.socket) -> Link:
-        """Return the link over one end of a connected pair of stream sockets."""
-        return cls(*await asyncio.open_unix_connection(sock=end))
+        """Return the link over one end of a connected pair of stream sockets, to the same program."""
+        return cls(*await asyncio.open_unix_connection(sock=end), LINK_VERSION)
 
     @classmethod
     async def to(cls, host: str, port: int, context: ssl.SSLContext, timeout_s: float) -> Link:
@@ -90,11 +93,14 @@ class Link:
         except (OSError, TimeoutError) as error:
             why = str(error) or f"it did not answer within {timeout_s:g} s"
             raise LinkBroken(f"there is no link to {host}, port {port}: {why}") from error
-        link = cls(reader, writer)
-        if writer.get_extra_info("ssl_object").selected_alpn_protocol() != LINK_PROTOCOL:
-            link.abort()
-            raise LinkBroken(f"there is no link to {host}, port {port}: it does not speak {LINK_PROTOCOL}")
-        return link
+        protocol = writer.get_extra_info("ssl_object").selected_alpn_protocol()
+        if protocol not in LINK_PROTOCOLS:
+            writer.transport.abort()
+            raise LinkBroken(
+                f"there is no link to {host}, port {port}: it speaks none of {', '.join(LINK_PROTOCOLS)}; "
+                "upgrade instances by one version at a time"
+            )
+        return cls(reader, writer, LINK_PROTOCOLS[protocol])
 
     def send(self, kind: Kind, content: bytes = b"") -> None:
         """Send a message. Raise `LinkBroken` if the other end has ended or lags too far behind."""

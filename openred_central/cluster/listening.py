@@ -10,6 +10,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Final, cast
 
 from ..limits.origins import INSTANCE
@@ -18,7 +19,7 @@ from ..micro_engine.engine import Engine
 from ..micro_engine.gate import plain_address
 from ..security.cluster_credentials import ClusterCredentials
 from ..wording import counted
-from .link import LINK_PROTOCOL, Link
+from .link import LINK_PROTOCOLS, Link
 from .ways import HTTP_PROTOCOL
 
 BACKLOG: Final = 1_024
@@ -59,7 +60,7 @@ class ClusterListener:
         on_link: Callable[[Link], Awaitable[None]],
         monotonic_s: Callable[[], float],
     ) -> None:
-        self._context = credentials.server_context([LINK_PROTOCOL])
+        self._context = credentials.server_context([*LINK_PROTOCOLS])
         self._on_link = on_link
         self._monotonic_s = monotonic_s
         self._engine: Engine | None = None
@@ -85,9 +86,8 @@ class ClusterListener:
         For its limits and its log, they come from the peer `INSTANCE`.
         """
         self._engine = engine
-        self._context.set_alpn_protocols(
-            [LINK_PROTOCOL] if engine is None else [LINK_PROTOCOL, HTTP_PROTOCOL]
-        )
+        # The first one counts that the other end speaks, too.
+        self._context.set_alpn_protocols([*LINK_PROTOCOLS, *([] if engine is None else [HTTP_PROTOCOL])])
 
     async def close(self) -> None:
         """Listen no more, and end all links. The engine has its connections."""
@@ -155,9 +155,9 @@ class ClusterListener:
 
     def _take(self, transport: asyncio.Transport) -> None:
         protocol = transport.get_extra_info("ssl_object").selected_alpn_protocol()
-        if protocol == LINK_PROTOCOL:
-            reader = asyncio.StreamReader()
-            self._hand_over(transport, asyncio.StreamReaderProtocol(reader, self._begin_link))
+        if protocol in LINK_PROTOCOLS:
+            begin = partial(self._begin_link, version=LINK_PROTOCOLS[protocol])
+            self._hand_over(transport, asyncio.StreamReaderProtocol(asyncio.StreamReader(), begin))
         elif protocol == HTTP_PROTOCOL and self._engine is not None:
             connection = self._engine.connection(INSTANCE, scheme="https")
             if connection is None:
@@ -173,8 +173,8 @@ class ClusterListener:
         transport.set_protocol(protocol)
         protocol.connection_made(transport)
 
-    def _begin_link(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.create_task(self._serve_link(Link(reader, writer)))
+    def _begin_link(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, version: int) -> None:
+        task = asyncio.create_task(self._serve_link(Link(reader, writer, version)))
         self._links.add(task)
         task.add_done_callback(self._links.discard)
 

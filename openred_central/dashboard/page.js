@@ -91,8 +91,8 @@ function drawCluster(cluster) {
   if (!cluster) return;
   say(byId("cluster-note"), `Term ${whole.format(cluster.term)}, led by ${cluster.leader ?? "nobody"}, ${count(cluster.seq, "commit", "commits")}.`);
   byId("instances").replaceChildren(
-    ...cluster.instances.map(({ name, role, heard_s }) =>
-      element("li", {}, element("strong", {}, name), ` ${role.replace("_", " ")}`, role === "leader" ? "" : `, heard ${figure(heard_s)} s ago`),
+    ...cluster.instances.map(({ name, role, heard_s, version }) =>
+      element("li", {}, element("strong", {}, name), ` ${role.replace("_", " ")}`, version ? `, version ${version}` : "", role === "leader" ? "" : `, heard ${figure(heard_s)} s ago`),
     ),
   );
 }

@@ -48,9 +48,9 @@ class ClusterCredentials:
         context.num_tickets = 0
         return context
 
-    def client_context(self, protocol: str) -> ssl.SSLContext:
-        """Return a context for the end that connects, which asks for `protocol` by ALPN."""
-        return self._context(ssl.PROTOCOL_TLS_CLIENT, [protocol])
+    def client_context(self, protocols: Sequence[str]) -> ssl.SSLContext:
+        """Return a context for the end that connects, which asks for one of `protocols` by ALPN."""
+        return self._context(ssl.PROTOCOL_TLS_CLIENT, protocols)
 
     def _context(self, purpose: ssl._SSLMethod, protocols: Sequence[str]) -> ssl.SSLContext:
         context = ssl.SSLContext(purpose)

@@ -20,7 +20,7 @@ from .. import __version__
 from ..cluster.forwarding import Forwarder
 from ..cluster.leadership import Leadership
 from ..cluster.lease import Role, lease_times
-from ..cluster.link import LINK_PROTOCOL, Link
+from ..cluster.link import LINK_PROTOCOLS, Link
 from ..cluster.listening import ClusterListener
 from ..cluster.ways import HTTP_PROTOCOL
 from ..listening import StartError
@@ -95,8 +95,8 @@ class Instance:
                 who=who,
                 stop=self._stop,
                 changed=self._changed,
-                link_context=credentials.client_context(LINK_PROTOCOL),
-                http_context=credentials.client_context(HTTP_PROTOCOL),
+                link_context=credentials.client_context([*LINK_PROTOCOLS]),
+                http_context=credentials.client_context([HTTP_PROTOCOL]),
             )
             self._leading = LeaderRole(
                 self._membership,

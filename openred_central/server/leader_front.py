@@ -98,8 +98,8 @@ class LeaderFront:
         self._resume = resume
         self.cluster_desk: ClusterDesk | None = cluster_desk
         self.limits = assembly.configuration.limits()
-        # The runs of all that follow, by their links.
-        self._members: dict[Member, str] = {}
+        # All that follow, with what they said of themselves.
+        self._members: dict[Member, Mapping[str, str]] = {}
         self._ended = asyncio.Event()
         limits = EngineLimits(
             body_bytes_max=assembly.configuration.engine().body_bytes_max,
@@ -149,7 +149,7 @@ class LeaderFront:
 
     def _heard(self, member: Member, now_s: float) -> None:
         if member.through_s is not None:
-            self._followers.heard(self._members[member], member.through_s, now_s)
+            self._followers.heard(self._members[member]["run"], member.through_s, now_s)
 
     def forget(self, name: str) -> bool:
         return self._followers.forget(name)
@@ -170,8 +170,8 @@ class LeaderFront:
         """Return the instances that follow, and those that are missing."""
         now = self._attended.now()
         following = [
-            InstanceFigures(member.name.removeprefix(PREFIX), FOLLOWER, now.monotonic_s - member.heard_s)
-            for member in self._members
+            InstanceFigures(who["name"], FOLLOWER, now.monotonic_s - member.heard_s, who["version"])
+            for member, who in self._members.items()
         ]
         missing = [
             InstanceFigures(absent.name, MISSING, now.attended_s - absent.since_s)
@@ -217,14 +217,18 @@ class LeaderFront:
                 kind, content = await link.receive()
             if kind is not Kind.JOIN:
                 raise LinkBroken(f"an instance began with {kind.name}, expected is JOIN")
-            who = read_json(kind, content)
-            name, run = str(who["name"]), str(who["run"])
+            told = read_json(kind, content)
+            who = {key: str(told[key]) for key in ("name", "run", "url", "version")}
         except (LinkBroken, TimeoutError, KeyError, TypeError) as error:
             log.warning("an instance was not taken in: %s", error or "it did not say who it is")
             return
-        member = Member(PREFIX + name, link, self._attended.now(), self._followers.joined(run, name))
-        self._members[member] = run
-        log.info("%s follows, from %s", member.name, who.get("url"))
+        through_s = self._followers.joined(who["run"], who["name"])
+        member = Member(PREFIX + who["name"], link, self._attended.now(), through_s)
+        self._members[member] = who
+        log.info(
+            "%s follows, from %s: version %s, link version %d",
+            *(member.name, who["url"], who["version"], link.version),
+        )
         try:
             await self._feeding.hub.serve(member)
         finally:
@@ -233,9 +237,9 @@ class LeaderFront:
 
     def _part(self, member: Member) -> None:
         self._heard(member, self._attended.now().attended_s)
-        run = self._members.pop(member)
+        run = self._members.pop(member)["run"]
         # Unless it has another link already.
-        if run not in self._members.values():
+        if all(other["run"] != run for other in self._members.values()):
             self._followers.parted(run, has_drained=member.has_drained)
 
     async def _tell(self) -> None:

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from .. import __version__
 from ..api.wire.cluster import ClusterFigures, InstanceFigures
 from ..clock import AttendedTime
 from ..cluster.lease import Role
@@ -198,5 +199,5 @@ class LeaderRole:
         return own._replace(
             seq=front.seq,
             confirmed_s=max(0.0, self._membership.assembly.clock.elapsed_s() - self._store.confirmed_s),
-            instances=(InstanceFigures(own.instance, own.role, 0.0), *front.instances()),
+            instances=(InstanceFigures(own.instance, own.role, 0.0, __version__), *front.instances()),
         )

@@ -19,8 +19,8 @@ from ..directory.state.columns import RecordColumns, columns_of, records_of
 from ..directory.state.habits import CHUNK_SLOTS, PACKED_BYTES
 from ..directory.state.node import Tombstone
 from ..directory.state.signs import SignColumns
+from .versions import LINK_VERSIONS
 
-VERSION: Final = 1
 FRAME: Final = 1
 LOAD_PART: Final = 2
 
@@ -44,14 +44,14 @@ class FrameError(ValueError):
     """Bytes that are no frame, or no part of a load; the message says why in one line."""
 
 
-def pack(frame: Frame) -> bytes:
-    """Return `frame` as bytes."""
+def pack(frame: Frame, version: int) -> bytes:
+    """Return `frame` as bytes for a link of `version`, one of `LINK_VERSIONS`."""
     batch = frame.batch
     vitals, check = batch.vitals, frame.check
     records = columns_of(batch.records) if batch.records else ()
     return b"".join(
         (
-            _HEAD.pack(VERSION, FRAME),
+            _HEAD.pack(version, FRAME),
             _FRAME.pack(frame.seq, frame.at, batch.last_change, *vitals),
             _section(_columns([(slot,) for slot in batch.freed_slots], "I")),
             _section(_columns([(id_hash,) for id_hash in batch.lifted_id_hashes], "t")),
@@ -72,11 +72,11 @@ def unpack(data: bytes) -> Frame:
     return _read(data, FRAME, _frame)
 
 
-def pack_part(part: LoadPart) -> bytes:
-    """Return a part of a load as bytes."""
+def pack_part(part: LoadPart, version: int) -> bytes:
+    """Return a part of a load as bytes for a link of `version`, one of `LINK_VERSIONS`."""
     return b"".join(
         (
-            _HEAD.pack(VERSION, LOAD_PART),
+            _HEAD.pack(version, LOAD_PART),
             _PART.pack(part.seq, part.as_of, part.newest, part.revision, part.transitions_per_h),
             _section(_by_columns(part.records or (), _RECORDS_AS_BYTES)),
             _section(_columns(part.tombstones, _TOMBSTONES)),
@@ -104,9 +104,12 @@ def unpack_signs(data: bytes) -> SignColumns:
 def _read(data: bytes, kind: int, read: Callable[[_Reader], Row]) -> Row:
     reader = _Reader(data)
     try:
-        found = reader.numbers(_HEAD)
-        if found != (VERSION, kind):
-            raise FrameError(f"has version and kind {found}, expected is {(VERSION, kind)}")
+        version, found = reader.numbers(_HEAD)
+        if version not in LINK_VERSIONS or found != kind:
+            raise FrameError(
+                f"has version {version} and kind {found}, allowed are versions {LINK_VERSIONS[0]} to "
+                f"{LINK_VERSIONS[-1]} and kind {kind}"
+            )
         value = read(reader)
         reader.expect_end()
     except FrameError:

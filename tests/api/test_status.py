@@ -226,8 +226,8 @@ def test_the_figures_tell_of_the_cluster() -> None:
         "seq": 17,
         "behind_s": 0.0,
         "instances": [
-            {"name": "one", "role": "leader", "heard_s": 0.0},
-            {"name": "two", "role": "follower", "heard_s": 0.5},
+            {"name": "one", "role": "leader", "heard_s": 0.0, "version": "3.0.0"},
+            {"name": "two", "role": "follower", "heard_s": 0.5, "version": None},
         ],
     }
 

@@ -494,7 +494,7 @@ class Instance:
         return Response.json({})
 
     def way(self, credentials: ClusterCredentials = CREDENTIALS) -> InstanceWay:
-        return InstanceWay("127.0.0.1", self.port, credentials.client_context(HTTP_PROTOCOL))
+        return InstanceWay("127.0.0.1", self.port, credentials.client_context([HTTP_PROTOCOL]))
 
 
 @pytest.fixture

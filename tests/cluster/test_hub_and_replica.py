@@ -20,6 +20,7 @@ from openred_central.directory.following import Following
 from openred_central.directory.frame import Check
 from openred_central.directory.leading import Leading
 from openred_central.directory.merging import Merger
+from openred_central.storage.versions import LINK_VERSION
 from tests.support.building import DictStore, beat, make_directory, register
 from tests.support.clock import VirtualClock
 
@@ -166,6 +167,29 @@ async def test_changes_during_a_load_are_not_lost_and_no_fault(
         assert same(side, owner)
         assert side.replica.is_current
     assert caplog.text == ""
+
+
+async def test_each_follower_is_told_in_the_version_of_its_link(owner: Owner) -> None:
+    owner.register("a")
+    owner.commit()
+    followers = []
+    for version in (LINK_VERSION, LINK_VERSION + 1):
+        ours, its = socket.socketpair()
+        member = Member("follower", await Link.over(ours), owner.attended.now())
+        member.link.version = version
+        serving = asyncio.create_task(owner.hub.serve(member))
+        followers.append((version, await Link.over(its), serving))
+    await until(lambda: len(owner.hub.members) == len(followers))
+    owner.register("b")
+    owner.commit()
+    for version, link, serving in followers:
+        versions = dict[Kind, int]()
+        while Kind.FRAME not in versions or Kind.LOADED not in versions:
+            kind, content = await link.receive()
+            versions[kind] = content[0] if content else version
+        assert versions[Kind.LOAD] == versions[Kind.FRAME] == version
+        link.abort()
+        await serving
 
 
 async def test_signs_of_life_reach_the_owner_and_the_other_workers(owner: Owner) -> None:
@@ -339,6 +363,8 @@ async def test_a_request_waits_for_its_change_and_no_longer_than_it_may(owner: O
 
 class _Losing:
     """A link that loses what is sent."""
+
+    version = LINK_VERSION
 
     def send(self, kind: Kind, content: bytes = b"") -> None: ...
 

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from openred_central.cluster import listening
-from openred_central.cluster.link import LINK_PROTOCOL, Kind, Link, LinkBroken
+from openred_central.cluster.link import LINK_PROTOCOLS, Kind, Link, LinkBroken
 from openred_central.cluster.listening import ClusterListener
 from openred_central.cluster.ways import HTTP_PROTOCOL
 from openred_central.limits.origins import INSTANCE
@@ -21,6 +21,7 @@ from openred_central.micro_engine.engine import Engine
 from openred_central.micro_engine.limits import EngineLimits
 from openred_central.micro_engine.wire.messages import Request, Response
 from openred_central.security.cluster_credentials import ClusterCredentials
+from openred_central.storage.versions import LINK_VERSION, LINK_VERSIONS
 from tests.support.clock import VirtualClock
 from tests.support.waiting import until
 
@@ -57,7 +58,7 @@ class Port:
         return await asyncio.open_connection(HOST, self.number, ssl=context, server_hostname=name)
 
     async def link(self, credentials: ClusterCredentials = CREDENTIALS) -> Link:
-        return await Link.to(HOST, self.number, credentials.client_context(LINK_PROTOCOL), 5.0)
+        return await Link.to(HOST, self.number, credentials.client_context([*LINK_PROTOCOLS]), 5.0)
 
     async def is_served(self) -> bool:
         """Return whether a link of an instance works."""
@@ -84,7 +85,7 @@ async def rest(reader: asyncio.StreamReader) -> bytes:
 
 
 def http() -> ssl.SSLContext:
-    return CREDENTIALS.client_context(HTTP_PROTOCOL)
+    return CREDENTIALS.client_context([HTTP_PROTOCOL])
 
 
 async def test_messages_of_a_link_come_whole_and_in_order(port: Port) -> None:
@@ -146,7 +147,7 @@ async def test_another_secret_opens_nothing(port: Port) -> None:
     # The client refuses the server, and a client that accepts every server is refused by it.
     with pytest.raises(LinkBroken, match="certificate verify failed"):
         await port.link(ANOTHER)
-    context = ANOTHER.client_context(LINK_PROTOCOL)
+    context = ANOTHER.client_context([*LINK_PROTOCOLS])
     context.verify_mode = ssl.CERT_NONE
     link = await Link.to(HOST, port.number, context, 5.0)
     link.send(Kind.READY)
@@ -174,7 +175,7 @@ async def test_a_stranger_gets_nothing_but_the_end(
 async def test_a_certificate_is_needed(port: Port) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    context.set_alpn_protocols([LINK_PROTOCOL])
+    context.set_alpn_protocols([*LINK_PROTOCOLS])
     reader, writer = await port.open(context)
     writer.write(bytes(5))
     assert await rest(reader) == b""
@@ -215,7 +216,7 @@ async def test_strangers_are_reported_now_and_then(port: Port, caplog: pytest.Lo
 
 
 async def test_a_link_to_nobody_is_told_in_one_line() -> None:
-    context = CREDENTIALS.client_context(LINK_PROTOCOL)
+    context = CREDENTIALS.client_context([*LINK_PROTOCOLS])
     (listener,) = listen_tcp(HOST, 0, backlog=1)
     number = listener.getsockname()[1]
     with listener, pytest.raises(LinkBroken, match=r"no link to 127\.0\.0\.1, port [0-9]+: .*within 0\.1 s"):
@@ -229,10 +230,27 @@ async def test_a_link_is_none_without_its_protocol() -> None:
         lambda _, writer: writer.close(), HOST, 0, ssl=CREDENTIALS.server_context([HTTP_PROTOCOL])
     )
     number = server.sockets[0].getsockname()[1]
-    with pytest.raises(LinkBroken, match="does not speak openred-link/1"):
-        await Link.to(HOST, number, CREDENTIALS.client_context(LINK_PROTOCOL), 5.0)
+    with pytest.raises(LinkBroken, match="speaks none of openred-link/"):
+        await Link.to(HOST, number, CREDENTIALS.client_context([*LINK_PROTOCOLS]), 5.0)
     server.close()
     await server.wait_closed()
+
+
+@pytest.mark.parametrize("offered", [[LINK_VERSION + 1, LINK_VERSION], [LINK_VERSION], list(LINK_VERSIONS)])
+async def test_a_link_has_the_highest_version_that_both_ends_speak(port: Port, offered: list[int]) -> None:
+    context = CREDENTIALS.client_context([f"openred-link/{version}" for version in offered])
+    link = await Link.to(HOST, port.number, context, 5.0)
+    await until(lambda: len(port.links) == 1)
+    assert link.version == port.links[0].version == LINK_VERSION
+    link.abort()
+
+
+async def test_ends_that_speak_no_version_in_common_have_no_link(port: Port) -> None:
+    context = CREDENTIALS.client_context([f"openred-link/{LINK_VERSION + 2}"])
+    with pytest.raises(LinkBroken, match="upgrade instances by one version at a time"):
+        await Link.to(HOST, port.number, context, 5.0)
+    assert port.links == []
+    assert await port.is_served()
 
 
 async def test_a_closed_port_ends_its_links_and_takes_no_more() -> None:

@@ -20,6 +20,7 @@ from openred_central.directory.merging import Merger
 from openred_central.directory.state.signs import SignColumns
 from openred_central.errors import CallerError
 from openred_central.storage.frames import pack, pack_part, unpack, unpack_part
+from openred_central.storage.versions import LINK_VERSION
 from tests.support.building import (
     NEVER_HOLDS,
     SHORT_LIFE,
@@ -102,7 +103,7 @@ class Origin:
         if batch is None:
             return None
         self.store.commit(batch)
-        return pack(self.leading.frame(batch, self.now))
+        return pack(self.leading.frame(batch, self.now), LINK_VERSION)
 
     def commit_all(self) -> Iterator[bytes]:
         """Save everything. Forecasts may have changed alone, and come with the vitals."""
@@ -111,7 +112,7 @@ class Origin:
         yield self.commit(50, closing=True) or b""
 
     def load(self) -> list[LoadPart]:
-        return [unpack_part(pack_part(part)) for part in self.leading.load()]
+        return [unpack_part(pack_part(part, LINK_VERSION)) for part in self.leading.load()]
 
 
 def follow(origin: Origin) -> Following:
@@ -218,7 +219,7 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 def changing(origin: Origin, frames: list[bytes]) -> Iterator[LoadPart]:
     """Yield the parts of a load while the origin changes; the frames meanwhile go to `frames`."""
     for part in origin.leading.load():
-        yield unpack_part(pack_part(part))
+        yield unpack_part(pack_part(part, LINK_VERSION))
         for _ in range(origin.random.randrange(8)):
             origin.act()
             if origin.random.random() < 0.3 and (frame := origin.commit(5)) is not None:
@@ -426,5 +427,5 @@ def test_a_replica_without_habits_follows() -> None:
     register(origin, "a", at(1.0))
     batch = origin.saving.take_changes(9, at(2.0))
     assert batch is not None
-    apply(following, pack(leading.frame(batch, at(2.0))))
+    apply(following, pack(leading.frame(batch, at(2.0)), LINK_VERSION))
     assert following.directory.nodes.registry.records([0]) == origin.nodes.registry.records([0])

@@ -72,7 +72,7 @@ def test_all_instances_derive_the_same_certificate() -> None:
 def test_instances_accept_each_other_and_agree_on_a_protocol() -> None:
     one, other = ClusterCredentials(SECRET), ClusterCredentials(SECRET)
     for protocol in PROTOCOLS:
-        client, server = connect(one.client_context(protocol), other.server_context(PROTOCOLS))
+        client, server = connect(one.client_context([protocol]), other.server_context(PROTOCOLS))
         assert client.selected_alpn_protocol() == server.selected_alpn_protocol() == protocol
         assert client.version() == "TLSv1.3"
         for end in (client, server):
@@ -84,7 +84,7 @@ def test_an_instance_with_another_secret_is_refused(is_server: bool) -> None:
     one, other = ClusterCredentials(SECRET), ClusterCredentials(ANOTHER)
     client, server = (one, other) if is_server else (other, one)
     with pytest.raises(ssl.SSLCertVerificationError):
-        connect(client.client_context(PROTOCOLS[0]), server.server_context(PROTOCOLS))
+        connect(client.client_context(PROTOCOLS[:1]), server.server_context(PROTOCOLS))
 
 
 @pytest.mark.parametrize("by_the_cluster", [False, True])
@@ -98,7 +98,7 @@ def test_any_other_certificate_is_refused_even_one_that_the_key_signed(
     with pytest.raises(ssl.SSLCertVerificationError):
         connect(stranger(ssl.PROTOCOL_TLS_CLIENT, tmp_path, key), ours.server_context([]))
     with pytest.raises(ssl.SSLCertVerificationError):
-        connect(ours.client_context(PROTOCOLS[0]), stranger(ssl.PROTOCOL_TLS_SERVER, tmp_path, key))
+        connect(ours.client_context(PROTOCOLS[:1]), stranger(ssl.PROTOCOL_TLS_SERVER, tmp_path, key))
 
 
 def test_a_caller_without_a_certificate_is_refused() -> None:
@@ -109,7 +109,7 @@ def test_a_caller_without_a_certificate_is_refused() -> None:
 
 
 def test_an_older_tls_is_refused() -> None:
-    client = ClusterCredentials(SECRET).client_context(PROTOCOLS[0])
+    client = ClusterCredentials(SECRET).client_context(PROTOCOLS[:1])
     client.minimum_version = client.maximum_version = ssl.TLSVersion.TLSv1_2
     with pytest.raises(ssl.SSLError, match="protocol"):
         connect(client, ClusterCredentials(SECRET).server_context(PROTOCOLS))
@@ -119,7 +119,7 @@ def test_while_a_secret_is_exchanged_instances_of_both_accept_each_other() -> No
     before, after = ClusterCredentials(SECRET, [ANOTHER]), ClusterCredentials(ANOTHER, [SECRET])
     for one in (before, after):
         for other in (before, after):
-            client, server = connect(one.client_context(PROTOCOLS[0]), other.server_context(PROTOCOLS))
+            client, server = connect(one.client_context(PROTOCOLS[:1]), other.server_context(PROTOCOLS))
             assert client.getpeercert(binary_form=True) == other.certificate
             assert server.getpeercert(binary_form=True) == one.certificate
 
@@ -131,5 +131,5 @@ def test_the_private_key_stays_in_memory(monkeypatch: pytest.MonkeyPatch) -> Non
         kept.append(os.readlink(path))
 
     monkeypatch.setattr(ssl.SSLContext, "load_cert_chain", look)
-    ClusterCredentials(SECRET).client_context(PROTOCOLS[0])
+    ClusterCredentials(SECRET).client_context(PROTOCOLS[:1])
     assert kept == ["/memfd:openred-cluster (deleted)"]

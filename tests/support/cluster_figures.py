@@ -10,7 +10,7 @@ LEADER = ClusterFigures(
     seq=17,
     behind_s=0.0,
     confirmed_s=0.25,
-    instances=(InstanceFigures("one", "leader", 0.0), InstanceFigures("two", "follower", 0.5004)),
+    instances=(InstanceFigures("one", "leader", 0.0, "3.0.0"), InstanceFigures("two", "follower", 0.5004)),
 )
 FOLLOWER = ClusterFigures(
     instance="two",

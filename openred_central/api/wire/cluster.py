@@ -33,6 +33,7 @@ CLUSTER = thing(
                     "name": TEXT,
                     "role": {"enum": [*ROLES, MISSING]},
                     "heard_s": {**DURATION_S, "description": "How long ago the leader heard it, in seconds."},
+                    "version": {**or_null(TEXT), "description": "The version of its program, if known."},
                 },
             )
         ),
@@ -41,11 +42,12 @@ CLUSTER = thing(
 
 
 class InstanceFigures(NamedTuple):
-    """One instance, as the leader knows it; `heard_s` ago it was heard."""
+    """One instance, as the leader knows it; `heard_s` ago it was heard, `version` is None where unknown."""
 
     name: str
     role: str
     heard_s: float
+    version: str | None = None
 
 
 class ClusterFigures(NamedTuple):
@@ -76,7 +78,12 @@ class ClusterFigures(NamedTuple):
             "seq": self.seq,
             "behind_s": round(self.behind_s, 3),
             "instances": [
-                {"name": each.name, "role": each.role, "heard_s": round(each.heard_s, 3)}
+                {
+                    "name": each.name,
+                    "role": each.role,
+                    "heard_s": round(each.heard_s, 3),
+                    "version": each.version,
+                }
                 for each in self.instances
             ],
         }

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
+import math
 import struct
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
+import asyncpg
 import pytest
 
 from openred_central.directory.lifecycle import LIVE_STATES
 from openred_central.directory.state.node import DISCOVERABLE, LEFT
 from openred_central.directory.state.pages import PAGE_SLOTS
-from openred_central.storage.postgres.schema import SCHEMA_VERSION, VERSION_MAX
+from openred_central.storage.postgres import schema
 from openred_central.storage.postgres.store import PostgresStore
-from openred_central.storage.store import StoreError
+from openred_central.storage.store import PassingError, StoreError
+from openred_central.storage.versions import SCHEMA_VERSION, SCHEMA_VERSION_MAX
 from tests.support.postgres import PgError, PgServer
 from tests.support.postgres_store import access, leading
 from tests.support.records import batch, pages_of, record, records_of
+from tests.support.waiting import until
 
 # As in the documents: an owner, the role of the servers, and that of analysts.
 ROLES = """
@@ -90,18 +96,58 @@ def test_an_older_schema_is_brought_up_to_date_and_keeps_what_is_there(database:
 def test_the_schema_of_the_next_version_serves_this_one(database: Database) -> None:
     with leading(database.url):
         pass
-    database.execute(f"UPDATE openred.cluster SET schema_version = {VERSION_MAX}")
+    database.execute(f"UPDATE openred.cluster SET schema_version = {SCHEMA_VERSION_MAX}")
     with leading(database.url) as store:
         store.commit(batch(record(1)))
-    assert database.execute("SELECT schema_version FROM openred.cluster") == str(VERSION_MAX)
+    assert database.execute("SELECT schema_version FROM openred.cluster") == str(SCHEMA_VERSION_MAX)
 
 
 def test_a_schema_of_a_later_version_is_refused(database: Database) -> None:
     with leading(database.url):
         pass
-    database.execute(f"UPDATE openred.cluster SET schema_version = {VERSION_MAX + 1}")
-    with pytest.raises(StoreError, match=f"has schema version {VERSION_MAX + 1}, this server works with"):
+    database.execute(f"UPDATE openred.cluster SET schema_version = {SCHEMA_VERSION_MAX + 1}")
+    with pytest.raises(
+        StoreError, match=f"has schema version {SCHEMA_VERSION_MAX + 1}, this server works with"
+    ):
         PostgresStore(database.url, access()).open()
+
+
+def test_a_server_of_two_versions_later_leaves_instances_at_work_alone(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(schema, "_PAUSE_S", 0.1)
+    later = PostgresStore(database.url, access("later"))
+    with leading(database.url) as store:
+        monkeypatch.setattr(schema, "SCHEMA_VERSION", SCHEMA_VERSION + 2)
+        store.shown_s = math.inf
+        with pytest.raises(StoreError, match="upgrade by one version at a time, or stop all"):
+            later.open()
+        store.goodbye()
+    later.open()
+    later.close()
+
+
+async def test_a_leader_goes_on_while_a_newer_schema_waits_for_a_reader(database: Database) -> None:
+    newer = PostgresStore(database.url, access("newer"))
+    with leading(database.url) as store:
+        store.commit(batch(record(1)))
+        database.execute("UPDATE openred.cluster SET schema_version = 0")
+        reader = await asyncpg.connect(database.url)
+        async with reader.transaction():
+            await reader.execute("SELECT FROM openred.seen")
+            opening = asyncio.create_task(asyncio.to_thread(newer.open))
+            await until(lambda: database.execute("SELECT count(*) FROM pg_locks WHERE NOT granted") != "0")
+            for _ in range(20):
+                with suppress(PassingError):
+                    await asyncio.to_thread(store.commit, batch(pages=pages_of([record(1)])))
+                    break
+            else:
+                pytest.fail("the leader waits as well")
+            assert not opening.done()
+        await reader.close()
+        await opening
+    newer.close()
+    assert database.execute("SELECT schema_version FROM openred.cluster") == str(SCHEMA_VERSION)
 
 
 def test_a_schema_of_another_program_is_refused(database: Database) -> None:
