@@ -36,7 +36,7 @@ def test_an_instance_tells_of_all() -> None:
     with answering(stats(LEADER.document())) as (url, asked):
         assert said("--url", url) == [
             "term 3, commit 17, led by one",
-            "one: leader",
+            "one: leader, version 3.0.0",
             "two: follower, heard 0.5 s ago",
         ]
     assert asked[0].startswith(b"GET /stats HTTP/1.1\r\n")

@@ -270,5 +270,8 @@ def test_a_cluster_is_shown_and_nothing_of_it_elsewhere(browser: Any, start: Sta
     assert not page.is_visible("#cluster")
     page.evaluate(f"drawCluster({orjson.dumps(LEADER.document()).decode()})")
     assert page.inner_text("#cluster-note") == "Term 3, led by one, 17 commits."
-    assert page.inner_text("#instances").split("\n") == ["one leader", "two follower, heard 0.5 s ago"]
+    assert page.inner_text("#instances").split("\n") == [
+        "one leader, version 3.0.0",
+        "two follower, heard 0.5 s ago",
+    ]
     assert_well_behaved(visit, server)
