@@ -2,7 +2,7 @@
 
 A message is its length and kind, little-endian, and then its content. The link has one version from its
 begin to its end, which says how all on it is written (`storage/versions.py`): workers have that of their
-owner, instances the highest that both speak. Whatever does not fit ends the link.
+owner, instances the highest that both speak. Anything that does not fit ends the link.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@ Each thing that instances share has a number of its own, and this program works 
 
 - **The link** (`cluster/link.py`). An instance speaks its own version and the one before. Both ends offer
   what they speak by ALPN, and the highest that both speak counts: a leader writes to each follower what that
-  one can read. Whatever is written in another form has the next version, and is still written in the former
-  one by `Link.version`. New fields of JSON need none: a reader passes over what it does not know.
+  one can read. Another form of anything on it is the next version, and `Link.version` says which of both
+  forms to write. New fields of JSON need none: a reader passes over what it does not know.
 - **The schema** (`postgres/schema.sql`). Each version only adds to the former one: the first instance of the
   next version that starts brings it up to date, and those of the former version go on with it, as leaders,
   too. A function that changes has the next number, and stays under its former one for them.

@@ -1,6 +1,6 @@
 """The schema in the database: made where there is none, brought up to date, and checked.
 
-That may happen while instances of the version before are at work (`storage/versions.py`).
+Instances of the version before may be at work meanwhile (`storage/versions.py`).
 """
 
 from __future__ import annotations
