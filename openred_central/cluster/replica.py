@@ -59,7 +59,8 @@ class Replica:
         self._parts: list[Any] = []
         self._later: list[tuple[Kind, bytes]] = []
         self._is_loading = True
-        self._waiters = set[tuple[int, asyncio.Future[None]]]()
+        self._waiters = set[tuple[int, asyncio.Future[bool]]]()
+        self._has_ended = False
         # The leader's last word: its attended time, and when it came here.
         self._told_s, self._tick_s = attended.now().attended_s, clock.monotonic_s()
         # From the commit of a frame to the end of its application here.
@@ -94,8 +95,13 @@ class Replica:
 
     async def run(self) -> None:
         """Follow the leader until the link ends. Raise `LinkBroken` then."""
-        while True:
-            await self._take(*await self._link.receive())
+        try:
+            while True:
+                await self._take(*await self._link.receive())
+        finally:
+            # No other commit will come here.
+            self._has_ended = True
+            self._let_go()
 
     async def deliver(self) -> None:
         """Send what was heard, again and again, until cancelled. Raise `LinkBroken`."""
@@ -131,19 +137,21 @@ class Replica:
         self._link.tell(Kind.DRAINED, cut)
 
     async def reached(self, seq: int, timeout_s: float) -> bool:
-        """Wait until the commit numbered `seq` is here. Return whether it is after `timeout_s`."""
-        if self.seq >= seq:
-            return True
-        future = asyncio.get_running_loop().create_future()
+        """Wait until the commit numbered `seq` is here. Return whether it is after `timeout_s`.
+
+        Once `run` has ended, nothing is waited for.
+        """
+        if self.seq >= seq or self._has_ended:
+            return self.seq >= seq
+        future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._waiters.add(waiter := (seq, future))
         try:
             async with asyncio.timeout(timeout_s):
-                await future
+                return await future
         except TimeoutError:
             return False
         finally:
             self._waiters.discard(waiter)
-        return True
 
     @property
     def waiting(self) -> int:
@@ -187,9 +195,13 @@ class Replica:
             self._link.send(Kind.RESYNC)
             return
         self.lag.observe(max(0.0, self._clock.wall_s() - frame.at))
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """End the waits for commits that are here, or will never be."""
         for seq, future in self._waiters:
-            if seq <= self.seq and not future.done():
-                future.set_result(None)
+            if (seq <= self.seq or self._has_ended) and not future.done():
+                future.set_result(seq <= self.seq)
 
     async def _take_load(self) -> None:
         """End a load, and apply the frames that came meanwhile."""

@@ -46,7 +46,7 @@ from ..settings.config import Configuration
 from ..storage.copies.restoring import Restored, snapshots_of
 from ..storage.keys.admin_secret import secret_file_beside
 from ..storage.loading import database_path, load, load_revocations
-from ..storage.store import Store
+from ..storage.store import Loads, Store
 from ..tasks.forecaster import Forecaster
 from ..tasks.prober import Prober, probe_refusal
 from ..tasks.saver import RevocationSaver, Saver
@@ -102,7 +102,7 @@ class Assembly(NamedTuple):
             configuration.directory(), configuration.lifecycle(), configuration.mass_silence(), self.random
         )
 
-    def load(self, store: Store) -> tuple[Directory, AttendedTime]:
+    def load(self, store: Loads) -> tuple[Directory, AttendedTime]:
         """Load the directory and its attended time from `store`. Raises `StoreError`."""
         configuration, directory = self.configuration, self.directory()
         attended = load(directory, store, self.clock, tick_s=configuration.tick_s)

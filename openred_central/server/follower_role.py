@@ -76,7 +76,7 @@ class FollowerRole:
                 said = line
                 # It may have given the lease back.
                 membership.leadership.step()
-                await asyncio.sleep(RETRY_S)
+                await self._until_over(leader, RETRY_S)
         self._forwarder.retarget(None)
         if self._operators is not None:
             await self._operators.drain()
@@ -86,12 +86,7 @@ class FollowerRole:
         membership, self._leader = self._membership, str(leader.leader.get("name"))
         way = membership.way_to(leader)
         link = await Link.to(way.host, way.port, membership.link_context, LINK_TIMEOUT_S)
-
-        def is_over() -> bool:
-            present = membership.leader()
-            return not membership.follows or present is None or present.holder != leader.holder
-
-        ending = asyncio.create_task(membership.until(is_over))
+        ending = asyncio.create_task(self._until_over(leader))
         following = asyncio.create_task(self._follow_over(link, leader.lineage))
         try:
             await asyncio.wait([ending, following], return_when=asyncio.FIRST_COMPLETED)
@@ -104,6 +99,12 @@ class FollowerRole:
             following.cancel()
             await asyncio.gather(ending, following, return_exceptions=True)
             link.abort()
+
+    async def _until_over(self, leader: LeaseRow, timeout_s: float | None = None) -> None:
+        """Wait until `leader` is not to be followed any more, and no longer than `timeout_s`."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._membership.until(lambda: not self._membership.is_led_by(leader.holder))
 
     async def _follow_over(self, link: Link, lineage: str) -> None:
         """Follow the leader of `lineage` at the other end of `link`, until cancelled. Raise `LinkBroken`."""

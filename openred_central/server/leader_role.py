@@ -105,8 +105,7 @@ class LeaderRole:
         self._went_back = False
         configuration = membership.assembly.configuration
         assembly = Assembly.here(configuration)._replace(started_s=membership.assembly.started_s)
-        directory, attended = await in_thread(self._loader, assembly.load, store)
-        await in_thread(self._loader, store.seal_again)
+        directory, attended = await in_thread(self._loader, self._load, assembly)
         self._go_on(directory, attended)
         log_unserved(directory, store.location)
         row, term = leadership.row, leadership.term
@@ -142,9 +141,18 @@ class LeaderRole:
         finally:
             for task in beside:
                 task.cancel()
-            front.close()
+            if not membership.stop.is_set():
+                front.close()
             vault.close()
             writer.shutdown(wait=False)
+
+    def _load(self, assembly: Assembly) -> tuple[Directory, AttendedTime]:
+        """Load what the database holds at one moment. Raises `StoreError`."""
+        with self._store.reading() as reading:
+            directory, attended = assembly.load(reading)
+        self._store.leave_alone(row.slot for row in directory.nodes.unserved)
+        self._store.seal_again()
+        return directory, attended
 
     def _go_on(self, directory: Directory, attended: AttendedTime) -> None:
         """Go on from the latest time that any leader is known to have told, and with its hold."""

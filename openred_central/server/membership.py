@@ -82,6 +82,11 @@ class Membership:
         """Return whether this instance is to follow whoever leads."""
         return self.leadership.role is Role.FOLLOWER and not self.stop.is_set()
 
+    def is_led_by(self, run: str) -> bool:
+        """Return whether this instance is to follow the run, which still leads."""
+        leader = self.leader()
+        return self.follows and leader is not None and leader.holder == run
+
     def leader(self) -> LeaseRow | None:
         """Return the row of another instance that leads; None while none does."""
         row = self.leadership.row

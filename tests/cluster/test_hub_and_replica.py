@@ -375,6 +375,17 @@ async def test_a_request_that_waited_in_vain_waits_no_more(owner: Owner) -> None
         assert side.replica.waiting == 0
 
 
+async def test_a_request_does_not_wait_for_a_leader_that_is_gone(owner: Owner) -> None:
+    async with worker(owner) as side:
+        missing = side.replica.seq + 1
+        waiting = asyncio.create_task(side.replica.reached(missing, 3_600.0))
+        await until(lambda: side.replica.waiting)
+        side.link.abort()
+        assert not await waiting
+        assert not await side.replica.reached(missing, 3_600.0)
+        assert await side.replica.reached(side.replica.seq, 0.0)
+
+
 async def test_the_owner_knows_when_all_have_a_commit(owner: Owner) -> None:
     assert await owner.hub.known_to_all(1.0), "without followers there is nobody to ask"
     async with worker(owner, 0) as side, worker(owner, 1) as other:

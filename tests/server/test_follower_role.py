@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 
 from openred_central.cluster.followers import GRACE_S
+from openred_central.cluster.lease import Role
 from openred_central.cluster.link import LinkBroken
-from openred_central.server.follower_role import delivery_s
+from openred_central.server import follower_role
+from openred_central.server.follower_role import FollowerRole, delivery_s
 from openred_central.server.membership import Membership, run_of
 from openred_central.storage.postgres.leasing import LeaseRow
 
@@ -28,7 +30,7 @@ def membership(**leader: object) -> tuple[Membership, LeaseRow]:
     others: Any = SimpleNamespace(accept_database=None)
     made = Membership(
         *[others] * 4,
-        who={"name": "a"},
+        who={"name": "a", "run": "own"},
         stop=asyncio.Event(),
         changed=asyncio.Event(),
         link_context=ssl.create_default_context(),
@@ -42,6 +44,21 @@ def test_a_leader_that_does_not_say_where_it_is_ends_nobody(leader: dict[str, ob
     made, row = membership(**leader)
     with pytest.raises(LinkBroken, match="does not say where it is"):
         made.way_to(row)
+
+
+async def test_a_lease_that_is_free_is_taken_without_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(follower_role, "RETRY_S", 3_600.0)
+    made, row = membership()
+    asked = asyncio.Event()
+    leadership: Any = SimpleNamespace(role=Role.FOLLOWER, row=row, step=asked.set)
+    others: Any = SimpleNamespace(clock=None, retarget=lambda way: None)
+    made.leadership, made.assembly, made.forwarder = leadership, others, others
+    following = asyncio.create_task(FollowerRole(made, lambda *_: None).run())
+    # It cannot be followed, since it does not say where it is, so the row is read again.
+    await asked.wait()
+    leadership.role = Role.CATCHING_UP
+    made.changed.set()
+    await following
 
 
 def test_the_way_to_a_leader_is_read_from_the_row() -> None:

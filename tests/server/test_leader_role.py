@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from types import SimpleNamespace
 from typing import Any
 
@@ -23,6 +24,9 @@ class Refusing(DictStore):
     def __init__(self, error: StoreError) -> None:
         super().__init__()
         self._error = error
+
+    def reading(self) -> AbstractContextManager[Refusing]:
+        return nullcontext(self)
 
     def load_vitals(self) -> Vitals | None:
         raise self._error

@@ -48,6 +48,12 @@ def sealed_name(lineage: str, name: str) -> str:
     return f"{lineage}/{name}"
 
 
+def vitals_in(row: asyncpg.Record) -> Vitals | None:
+    """Return the vitals in a row of `SELECT_VITALS`; None before the first commit."""
+    seq, *vitals = row
+    return Vitals(*vitals) if seq else None
+
+
 @contextmanager
 def unsealing(location: str, name: str) -> Iterator[None]:
     """Raise `StoreError` where the secret `name` cannot be unsealed in the block."""
@@ -112,8 +118,7 @@ class Reading:
         self._left_alone = frozenset(slots)
 
     def load_vitals(self) -> Vitals | None:
-        ((seq, *vitals),) = self.rows(SELECT_VITALS)
-        return Vitals(*vitals) if seq else None
+        return vitals_in(self.rows(SELECT_VITALS)[0])
 
     def load_records(self, rows_max: int) -> Iterator[list[Record]]:
         for columns in self._load(rows_max):

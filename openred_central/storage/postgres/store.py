@@ -20,7 +20,7 @@ from .connecting import Server
 from .filling import Filling
 from .leasing import LeaseRow
 from .link import Link
-from .reading import SELECT_SECRET, Reading, sealed_name, unsealed, unsealing
+from .reading import SELECT_SECRET, SELECT_VITALS, Reading, sealed_name, unsealed, unsealing, vitals_in
 from .rows import encode
 from .schema import prepare
 from .thread import LoopThread
@@ -149,8 +149,7 @@ class PostgresStore:
         return Reading(self._server, self._open, self._sealer, self._left_alone)
 
     def load_vitals(self) -> Vitals | None:
-        with self.reading() as reading:
-            return reading.load_vitals()
+        return vitals_in(self._open.run(self._watching.read(SELECT_VITALS, (), RENEW_TIMEOUT_S)))
 
     def load_records(self, rows_max: int) -> Iterator[list[Record]]:
         with self.reading() as reading:
