@@ -7,11 +7,12 @@ from datetime import datetime
 from http import HTTPStatus
 from typing import Any
 
+from openred_central import svg
 from openred_central.security.replay import ENTRIES_MAX
 from openred_central.security.signatures import AGE_S_MAX
+from openred_central.tables import aligned
 
-from .. import machine, svg
-from ..tables import aligned
+from .. import machine
 from .requests import KINDS, LoadOptions
 from .tally import QUANTILES, Histogram, Second, Tally, is_success
 

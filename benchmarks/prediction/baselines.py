@@ -9,7 +9,7 @@ from itertools import accumulate
 from statistics import NormalDist
 from typing import NamedTuple
 
-from .traces import DAY_S
+from openred_central.directory.lifecycle import DAY_S
 
 HOUR_S = 3_600.0
 # Windows of the reliability that the seeder of Bitcoin keeps of each node.

@@ -11,14 +11,15 @@ from pathlib import Path
 from random import Random
 from time import perf_counter
 
+from openred_central.directory.lifecycle import DAY_S
 from openred_central.settings.kinds import parse_duration
+from openred_central.simulation.clients import Kind
+from openred_central.simulation.population import HOUR_MIXES, MIXES, YEAR_S, Presence, generated
 
 from . import fit, report
-from .clients import Kind
 from .evaluation import Case, Result, evaluate
-from .population import HOUR_MIXES, MIXES, YEAR_S, generated
 from .replay import HOUR_S, Options
-from .traces import DAY_S, READERS, WEEK_S, Presence, read, settled
+from .traces import READERS, WEEK_S, read, settled
 
 # Nodes and length of generated populations, on the scale of hours and on that of months.
 HOURS = (120, 12 * WEEK_S)

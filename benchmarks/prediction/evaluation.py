@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from openred_central.clock import Now
+from openred_central.directory.lifecycle import DAY_S
+from openred_central.simulation.population import Presence
 
 from .baselines import BASELINES, Baseline
 from .replay import HOUR_S, Options, Question, Replay
 from .scoring import Answers, Scores
-from .traces import DAY_S, Presence
 
 DIRECTORY = "directory"
 BASE = "base rate"

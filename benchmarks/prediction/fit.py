@@ -10,8 +10,8 @@ from openred_central.clock import Now
 from openred_central.directory.directory import Directory
 from openred_central.directory.empathy.on_time import FADES_S, SMOOTHING, logit
 from openred_central.directory.state.habits import HOURS, OBEYS_MIN
+from openred_central.tables import aligned
 
-from ..tables import aligned
 from .evaluation import Case
 from .replay import HOUR_S, Question, Replay
 from .scoring import Answers

@@ -16,13 +16,14 @@ from typing import NamedTuple
 
 from openred_central.clock import Now
 from openred_central.directory.directory import Directory
+from openred_central.directory.lifecycle import DAY_S
 from openred_central.directory.registration import Registration
 from openred_central.directory.state.node import Profile
 from openred_central.settings.config import Configuration
+from openred_central.simulation.clients import Client, Kind, Next
+from openred_central.simulation.population import Presence
 
 from .baselines import Curve, Heard
-from .clients import Client, Kind, Next
-from .traces import DAY_S, Presence
 
 HOUR_S = 3_600.0
 # Nodes in one question, as many as a discovery draws.

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
-from .. import svg
-from ..tables import aligned
+from openred_central import svg
+from openred_central.tables import aligned
+
 from .evaluation import BASE, DIRECTORY, HORIZONS_S, LAST_SEEN, NOW, RANDOM, Result
 from .replay import Options
 from .scoring import Scores

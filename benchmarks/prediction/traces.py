@@ -17,26 +17,14 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
-DAY_S = 86_400.0
+from openred_central.directory.lifecycle import DAY_S
+from openred_central.simulation.population import Presence, Span
+
 WEEK_S = 7 * DAY_S
 # Spans that are so close to each other touch.
 TOUCH_S = 1.0
 # Status of a connected probe in the archive of RIPE Atlas.
 CONNECTED = 1
-
-Span = tuple[float, float]
-
-
-class Presence(NamedTuple):
-    """One node: the spans in which it was `up`, and those in which it was `observed`, both in order.
-
-    `kind` is its class in a generated population.
-    """
-
-    name: str
-    up: list[Span]
-    observed: list[Span]
-    kind: str = ""
 
 
 class Trace(NamedTuple):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from ..tables import aligned, markdown, short
+from openred_central.tables import aligned, markdown, short
+
 from . import contestants, following, proving
 from .goals import Outcome
 from .samples import Samples, Spread, Subject

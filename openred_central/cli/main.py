@@ -25,7 +25,7 @@ MODULES: Final = {
     module.rstrip("_").replace("_", "-"): module
     for module in (
         *("serve", "config", "health", "systemd_unit", "snapshot", "export", "import_", "verify", "keys"),
-        "cluster",
+        *("cluster", "simulate"),
         *("register", "heartbeat", "discover", "node", "stats", "watch", "leave", "keygen", "example"),
         "completion",
     )

@@ -26,7 +26,7 @@ _CHANCES = 2**32
 _PASSING = (408, 429)
 # Bounds for the advice of a server, and the pause where it gives none.
 ADVICE_S_MIN = 1.0
-ADVICE_S_MAX = 7 * 86_400.0
+ADVICE_S_MAX = 14 * 86_400.0
 ADVICE_S = 86_400.0
 # A client waits in slices, to notice soon after the machine was suspended that the time is up.
 SLICE_S_MAX = 60.0

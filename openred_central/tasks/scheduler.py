@@ -41,7 +41,8 @@ class Scheduler(PeriodicTask):
 
     `tick_s` is the longest sleep. `store_reachable` returns whether changes can be stored; if not, attended
     time stands still. `submit_probe` is `Prober.submit`. `horizon_s` returns the attended time up to which
-    all signs of life are known here: until it has passed a deadline, nobody knows whether that holds.
+    all signs of life are known here: until it has passed a deadline, nobody knows whether that holds. A
+    piece of work has `piece_nodes` nodes.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class Scheduler(PeriodicTask):
         store_reachable: Callable[[], bool],
         submit_probe: Callable[[ProbeRequest], Submission],
         horizon_s: Callable[[], float] = lambda: math.inf,
+        piece_nodes: int = PIECE_NODES,
     ) -> None:
         super().__init__()
         self._directory = directory
@@ -61,6 +63,7 @@ class Scheduler(PeriodicTask):
         self._store_reachable = store_reachable
         self._submit_probe = submit_probe
         self._horizon_s = horizon_s
+        self._piece_nodes = piece_nodes
         self._unheard: Hold | None = None
         # The refusals for lack of bytes until the last tick, and whether that was logged.
         self._bytes_refusals = 0
@@ -88,7 +91,7 @@ class Scheduler(PeriodicTask):
             if not behind:
                 self.lateness.observe(late_s)
         held, aside = expiry.silence.hold, len(expiry.set_aside)
-        handled = 0 if behind else expiry.expire_due(known, PIECE_NODES)
+        handled = 0 if behind else expiry.expire_due(known, self._piece_nodes)
         for slot, reason in islice(expiry.set_aside.items(), aside, None):
             log.error("the transition of the node in slot %d failed, it is set aside: %s", slot, reason)
         # Advance the time last: while transitions are held, and until the tick after that, no node ages.
@@ -103,7 +106,7 @@ class Scheduler(PeriodicTask):
         self._directory.nodes.transitions.report()
         self._log_bytes()
         self._log_unkept()
-        return handled >= PIECE_NODES
+        return handled >= self._piece_nodes
 
     def pause_s(self) -> float:
         """Return the seconds until the next deadline, at most a tick."""

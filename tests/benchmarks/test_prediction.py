@@ -14,13 +14,14 @@ import pytest
 from benchmarks.__main__ import main
 from benchmarks.prediction import fit
 from benchmarks.prediction.baselines import BASELINES, Curve, Heard
-from benchmarks.prediction.clients import Client, Kind
-from benchmarks.prediction.population import MIXES, MONDAY_S, generated
 from benchmarks.prediction.replay import Options, Question, Replay
 from benchmarks.prediction.scoring import Answers
-from benchmarks.prediction.traces import DAY_S, Span
+from benchmarks.prediction.traces import Span
 from openred_central.clock import Now
 from openred_central.directory.empathy import on_time
+from openred_central.directory.lifecycle import DAY_S
+from openred_central.simulation.clients import Client, Kind
+from openred_central.simulation.population import MIXES, MONDAY_S, generated
 
 HOUR_S = 3_600.0
 

@@ -11,12 +11,13 @@ from random import Random
 import pytest
 
 from benchmarks.prediction.baselines import BASELINES, FORMER
-from benchmarks.prediction.clients import Kind
 from benchmarks.prediction.command import ALL_KINDS
 from benchmarks.prediction.evaluation import BASE, CURVE, DIRECTORY, LAST_SEEN, NOW, Case, Result, evaluate
-from benchmarks.prediction.population import YEAR_S, generated
 from benchmarks.prediction.replay import HOUR_S, Options
-from benchmarks.prediction.traces import DAY_S, WEEK_S
+from benchmarks.prediction.traces import WEEK_S
+from openred_central.directory.lifecycle import DAY_S
+from openred_central.simulation.clients import Kind
+from openred_central.simulation.population import YEAR_S, generated
 
 SEEDS = (1, 2, 3)
 COMPARED = [baseline for baseline in BASELINES if baseline.name == FORMER]

@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
-from benchmarks.prediction.traces import DAY_S, WEEK_S, Presence, Span, Trace, read, settled
+from benchmarks.prediction.traces import WEEK_S, Trace, read, settled
+from openred_central.directory.lifecycle import DAY_S
+from openred_central.simulation.population import Presence, Span
 
 WEEK_MS = 604_800_000
 

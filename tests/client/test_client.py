@@ -481,14 +481,14 @@ async def test_a_refusal_that_will_not_pass_ends_it(status: int) -> None:
     assert server.waited_s == []
 
 
-@given(st.floats(1, 604_800))
+@given(st.floats(1, 14 * 86_400))
 def test_heartbeat_is_due_as_advised(advice_s: float) -> None:
     assert pause_until_next(advice_s) == advice_s
 
 
 @pytest.mark.parametrize("advice_s", [None, "soon", -5, 0, 1e300, float("inf"), True, [1]])
 def test_advice_that_is_none_does_no_harm(advice_s: object) -> None:
-    assert 1.0 <= pause_until_next(advice_s) <= 7 * 86_400
+    assert 1.0 <= pause_until_next(advice_s) <= 14 * 86_400
 
 
 @given(st.floats(0, 3_600), CHANCE)

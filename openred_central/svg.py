@@ -1,4 +1,4 @@
-"""Line charts as SVG without scripts; colours follow the reader's preference (`prefers-color-scheme`)."""
+"""Charts as SVG without scripts; colours follow the reader's preference (`prefers-color-scheme`)."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ MARGIN = 24
 TITLE_HEIGHT = 40
 PLOT_HEIGHT = 240
 AXIS_WIDTH = 70
+BAR_HEIGHT = 24
+BAR_NAME_WIDTH = 90
 AXIS_HEIGHT = 46
 _LEFT = MARGIN + AXIS_WIDTH
 _PLOT_WIDTH = WIDTH - 2 * MARGIN - AXIS_WIDTH - 20
@@ -23,10 +25,12 @@ STYLE = """
 svg { background: #ffffff; font: 13px system-ui, "DejaVu Sans", sans-serif; }
 text { fill: #1f2328; } .title { font-weight: 600; font-size: 15px; } .dim { fill: #59636e; }
 .line { fill: none; stroke: #0969da; stroke-width: 2; } .grid { stroke: #d1d9e0; stroke-width: 1; }
-.dot { fill: #0969da; }
+.dot { fill: #0969da; } .bar { fill: #0969da; } .whisker { stroke: #1f2328; stroke-width: 1.5; }
+.s1 { stroke-dasharray: 6 3; } .s2 { stroke-dasharray: 2 3; }
 @media (prefers-color-scheme: dark) {
 svg { background: #0d1117; } text { fill: #f0f6fc; } .dim { fill: #9198a1; }
-.line { stroke: #4493f8; } .dot { fill: #4493f8; } .grid { stroke: #3d444d; } }
+.line { stroke: #4493f8; } .dot, .bar { fill: #4493f8; } .whisker { stroke: #f0f6fc; }
+.grid { stroke: #3d444d; } }
 """
 
 
@@ -98,6 +102,45 @@ def reliability(title: str, unit: str, points: Sequence[tuple[float, float, floa
     return Panel([*panel.elements, diagonal, dots], panel.height)
 
 
+def bars(title: str, unit: str, named: Sequence[tuple[str, tuple[float, float, float]]]) -> Panel:
+    """Return a bar for each name with its value, its least and its most, which a line across it shows."""
+    top = nice_end(max((most for _, (_, _, most) in named), default=1.0))
+    width = _PLOT_WIDTH - 2 * BAR_NAME_WIDTH
+    elements = [_title(title, unit)]
+    for place, (name, (value, least, most)) in enumerate(named):
+        y, left = 30 + place * BAR_HEIGHT, MARGIN + BAR_NAME_WIDTH
+        middle = y + BAR_HEIGHT / 2 - 3
+        low, high = left + least / top * width, left + most / top * width
+        elements.append(
+            _text(left - 8, middle + 4, name, "dim", "end") + f'<rect class="bar" x="{left}" y="{y}" '
+            f'width="{value / top * width:.1f}" height="{BAR_HEIGHT - 6}"/>'
+            f'<line class="whisker" x1="{low:.1f}" y1="{middle:g}" x2="{high:.1f}" y2="{middle:g}"/>'
+            + _text(high + 8, middle + 4, f"{short(value)} ({short(least)} to {short(most)})", "dim")
+        )
+    return Panel(elements, 30 + len(named) * BAR_HEIGHT)
+
+
+def lines(
+    title: str, unit: str, named: Sequence[tuple[str, Sequence[tuple[float, float]]]], x_name: str
+) -> Panel:
+    """Return up to three lines with names over one linear axis, which begins at 0, as y does."""
+    points = [point for _, each in named for point in each]
+    span = max((x for x, _ in points), default=0.0) or 1.0
+    top = nice_end(max((y for _, y in points), default=1.0))
+    marks = [(number / 5, short(span * number / 5)) for number in range(6)]
+    panel = _plot(title, unit, [], marks, x_name, top=top)
+    elements = panel.elements
+    for number, (name, each) in enumerate(named):
+        drawn = _drawn([(x / span, y) for x, y in each], top)
+        key = _LEFT + 8 + 150 * number
+        elements.append(
+            f'<polyline class="line s{number}" points="{drawn}"/>'
+            f'<line class="line s{number}" x1="{key}" y1="30" x2="{key + 30}" y2="30"/>'
+            + _text(key + 36, 34, name, "dim")
+        )
+    return Panel(elements, panel.height)
+
+
 def _plot(
     title: str,
     unit: str,
@@ -123,9 +166,14 @@ def _plot(
     for place, name in marks:
         elements.append(_text(left + place * width, bottom + 18, name, "dim", "middle"))
     elements.append(_text(left + width / 2, bottom + 38, x_name, "dim", "middle"))
-    drawn = " ".join(f"{left + x * width:.1f},{bottom - y / top * PLOT_HEIGHT:.1f}" for x, y in points)
-    elements.append(f'<polyline class="line" points="{drawn}"/>')
+    if points:
+        elements.append(f'<polyline class="line" points="{_drawn(points, top)}"/>')
     return Panel(elements, bottom + AXIS_HEIGHT)
+
+
+def _drawn(points: Sequence[tuple[float, float]], top: float) -> str:
+    """Return points with x in [0, 1] and y up to `top` as the points of a line."""
+    return " ".join(f"{_LEFT + x * _PLOT_WIDTH:.1f},{_BOTTOM - y / top * PLOT_HEIGHT:.1f}" for x, y in points)
 
 
 def nice_end(value: float) -> float:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Sequence
 from enum import StrEnum
 from random import Random
 from typing import NamedTuple
 
-from openred_central.client.client import BACK_OFF_S_MAX, SLICE_S_MAX, pause_until_next
-
-from .traces import Span
+from ..client.client import BACK_OFF_S_MAX, SLICE_S_MAX, pause_until_next
+from .population import Span
 
 # A program that starts with its machine registers within this time.
 START_S_MAX = 30.0
@@ -44,6 +44,7 @@ class Client:
         self.kind = kind
         self._up = up
         self._starts = [start for start, _ in up]
+        self._ends = [end for _, end in up]
         self._chance = chance
         self._own_pause_s = pace_s * chance.uniform(*OWN_PAUSE) if ignores else None
 
@@ -61,7 +62,9 @@ class Client:
             return Next(at + pause_s, False)
         if self.kind is Kind.STALLING:
             return self._later(place, pause_s - max(0.0, end - at))
-        return self._woken(place, at + pause_s)
+        ups = range(place + 1, len(self._up))
+        found = woken(self.kind, self._starts, self._ends, ups, at + pause_s, self._chance)
+        return None if found is None else Next(found[0], self.kind is Kind.BOOTING)
 
     def _later(self, place: int, left_s: float) -> Next | None:
         """Return the sign of life of a client that waits `left_s` more seconds of being up, after a span."""
@@ -71,25 +74,33 @@ class Client:
             left_s -= end - start
         return None
 
-    def _woken(self, place: int, due: float) -> Next | None:
-        """Return the sign of life of a client that was down when it was due, or before."""
-        for start, end in self._up[place + 1 :]:
-            if self.kind is Kind.BOOTING:
-                at = start + self._chance.random() * START_S_MAX
-                if at < end:
-                    return Next(at, True)
-                continue
-            if start <= due < end:
-                return Next(due, False)
-            if due < start:
-                at = start + self._notices_s(start - due)
-                if at < end:
-                    return Next(at, False)
-        return None
 
-    def _notices_s(self, failed_s: float) -> float:
-        """Return how long a client that is `failed_s` overdue takes to notice that it is up again."""
-        if self.kind is Kind.SUSPENDING:
-            return self._chance.random() * SLICE_S_MAX
-        # The time between two tries is about the time that it tries already.
-        return self._chance.random() * min(BACK_OFF_S_MAX, failed_s) * (1 + self._chance.random()) / 2
+def woken(
+    kind: Kind, starts: Sequence[float], ends: Sequence[float], ups: range, due: float, chance: Random
+) -> tuple[float, int] | None:
+    """Return the sign of life of a client that was down when it was `due`, or before; None if none comes.
+
+    `starts` and `ends` have when it is up, and `ups` the places of the times to come. With the sign of life
+    comes the place in which it lies.
+    """
+    for place in ups:
+        start, end = starts[place], ends[place]
+        if kind is Kind.BOOTING:
+            at = start + chance.random() * START_S_MAX
+        elif start <= due < end:
+            at = due
+        elif due < start:
+            at = start + _notices_s(kind, start - due, chance)
+        else:
+            continue
+        if at < end:
+            return at, place
+    return None
+
+
+def _notices_s(kind: Kind, failed_s: float, chance: Random) -> float:
+    """Return how long a client that is `failed_s` overdue takes to notice that it is up again."""
+    if kind is Kind.SUSPENDING:
+        return chance.random() * SLICE_S_MAX
+    # The time between two tries is about the time that it tries already.
+    return chance.random() * min(BACK_OFF_S_MAX, failed_s) * (1 + chance.random()) / 2

@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from benchmarks import svg
+from openred_central import svg
 
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.tables import aligned, markdown, short
+from openred_central.tables import aligned, markdown, short
 
 HEADING = ["case", "requests/s", "CPU µs"]
 ROWS = [["ours", "1,000", "12.5"], ["a|b", "9", ""]]

@@ -10,13 +10,29 @@ import math
 from collections.abc import Callable, Iterator
 from functools import partial
 from random import Random
+from typing import NamedTuple
 
-from .traces import DAY_S, Presence, Span
+from ..directory.lifecycle import DAY_S
 
 HOUR_S = 3_600.0
 YEAR_S = 365 * DAY_S
 # The time of a trace begins on a Monday at 0 h.
 MONDAY_S = 4 * DAY_S
+
+Span = tuple[float, float]
+
+
+class Presence(NamedTuple):
+    """One node: the spans in which it was `up`, and those in which it was `observed`, both in order.
+
+    `kind` is its class in a generated population.
+    """
+
+    name: str
+    up: list[Span]
+    observed: list[Span]
+    kind: str = ""
+
 
 Draw = Callable[[Random], float]
 Life = Callable[[Random, float], Iterator[Span]]
@@ -181,28 +197,37 @@ HOUR_MIXES = ("hours", "phones")
 
 
 def generated(mix: str, nodes: int, length_s: float, chance: Random) -> list[Presence]:
-    """Return `nodes` nodes of one of `MIXES` for so many seconds, in shares as exact as can be."""
-    shares = MIXES[mix]
-    classes: list[str] = []
-    for name, share in shares.items():
-        classes += [name] * round(share * nodes)
-    classes = (classes + chance.choices(list(shares), list(shares.values()), k=nodes))[:nodes]
-    chance.shuffle(classes)
+    """Return `nodes` nodes of one of `MIXES` for so many seconds, without those that are never up."""
     found = []
-    for number, name in enumerate(classes):
-        own = Random(chance.getrandbits(64))
-        up = list(_tidy(LIVES[name](own, length_s), length_s))
+    for number, (name, spans) in enumerate(lives(mix, nodes, length_s, chance)):
+        up = [(MONDAY_S + start, MONDAY_S + end) for start, end in spans]
         if up:
             kind = name.removesuffix("_m")
             found.append(Presence(f"{kind}-{number}", up, [(MONDAY_S, MONDAY_S + length_s)], kind))
     return found
 
 
+def lives(mix: str, nodes: int, length_s: float, chance: Random) -> Iterator[tuple[str, Iterator[Span]]]:
+    """Yield the class of each of `nodes` nodes, in shares as exact as can be, and when it is up.
+
+    Its spans are in order, do not overlap, and lie between 0, on a Monday at 0 h, and `length_s`.
+    """
+    shares = MIXES[mix]
+    classes: list[str] = []
+    for name, share in shares.items():
+        classes += [name] * round(share * nodes)
+    classes = (classes + chance.choices(list(shares), list(shares.values()), k=nodes))[:nodes]
+    chance.shuffle(classes)
+    for name in classes:
+        own = Random(chance.getrandbits(64))
+        yield name, _tidy(LIVES[name](own, length_s), length_s)
+
+
 def _tidy(spans: Iterator[Span], length_s: float) -> Iterator[Span]:
-    """Yield spans in order that do not overlap, within the length, from `MONDAY_S` on."""
+    """Yield spans in order that do not overlap, within the length."""
     last = 0.0
     for start, end in spans:
         start, end = max(start, last), min(end, length_s)
         if end > start:
-            yield MONDAY_S + start, MONDAY_S + end
+            yield start, end
             last = end + 1.0

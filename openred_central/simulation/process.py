@@ -1,0 +1,89 @@
+"""The process of a directory on a virtual clock: attended time, the scheduler, and the visits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from ..clock import AttendedTime
+from ..directory.directory import Directory
+from ..directory.empathy.visiting import PIECE_SLOTS
+from ..directory.life.expiry import ProbeRequest
+from ..directory.state.changes import Batch
+from ..tasks.prober import Submission
+from ..tasks.scheduler import PENDING_MAX, Scheduler
+
+# Changes that are saved in one batch.
+BATCH_ROWS: Final = 1_000
+
+
+def _refused(_: ProbeRequest) -> Submission:
+    return Submission.REFUSED
+
+
+class Process:
+    """A process that serves `directory`, and knows the time by `attended`.
+
+    `tick_s` is the longest time between two calls of `tick`. `commit` takes what is to be stored;
+    `store_reachable` and `submit_probe` are as in `Scheduler`.
+    """
+
+    def __init__(
+        self,
+        directory: Directory,
+        attended: AttendedTime,
+        *,
+        tick_s: float,
+        commit: Callable[[Batch], object],
+        store_reachable: Callable[[], bool] = lambda: True,
+        submit_probe: Callable[[ProbeRequest], Submission] = _refused,
+    ) -> None:
+        self.directory, self.attended, self._commit = directory, attended, commit
+        self.scheduler = Scheduler(
+            directory,
+            attended,
+            tick_s=tick_s,
+            store_reachable=store_reachable,
+            submit_probe=submit_probe,
+            piece_nodes=PENDING_MAX,
+        )
+        # Seconds of visits that are due, times the slots of all nodes.
+        self._visits_due_s = 0.0
+        if directory.visiting is not None:
+            directory.visiting.resumed(attended.now().attended_s)
+
+    def tick(self) -> None:
+        """Let the scheduler tick until nothing more is due at once, and save what changed."""
+        saving, more = self.directory.saving, True
+        while more:
+            more = self.scheduler.tick()
+            if saving.pending_records >= PENDING_MAX:
+                self.save()
+                more = True
+        self.save()
+
+    def save(self, *, flush: bool = False) -> None:
+        """Save all changes of records; with `flush`, also signs of life and what was learned."""
+        saving = self.directory.saving
+        while flush or saving.pending_records:
+            batch = saving.take_changes(BATCH_ROWS, self.attended.now(), flush=flush)
+            if batch is None:
+                break
+            self._commit(batch)
+            flush = flush and bool(saving.pending)
+
+    def visit(self, passed_s: float, apart_s: float) -> None:
+        """Make the visits of `passed_s` seconds, where each node is visited every `apart_s` seconds."""
+        visiting = self.directory.visiting
+        if visiting is None:
+            return
+        now = self.attended.now()
+        if not self.attended.attending:
+            # Nobody is blamed for what could not be heard.
+            visiting.resumed(now.attended_s)
+            return
+        piece_s = apart_s * PIECE_SLOTS
+        self._visits_due_s += passed_s * len(self.directory.nodes.habits.paces)
+        while self._visits_due_s >= piece_s:
+            self._visits_due_s -= piece_s
+            visiting.visit(now)
