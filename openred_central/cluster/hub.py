@@ -182,6 +182,7 @@ class Hub:
         if heard is None:
             raise LinkBroken(f"{member.name} lags too far behind")
         if heard:
+            # Their form is one in all versions of the link: they pass on as they came.
             if len(heard) < len(signs.heard.slots):
                 content = pack_signs(signs._replace(heard=signs.heard.only(heard)))
             for other in self.members - {member}:

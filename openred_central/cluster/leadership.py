@@ -82,9 +82,9 @@ class Leadership:
     """The knowledge of this run about the leader, and its own part in that.
 
     `leader` describes this run to others. `is_behind` returns whether the replica of this run lacks the
-    commit of a number. `changed` is called whenever the role, the term or the holder changes. `went_back`
-    is called when the database was found at an earlier state: this run leads on, and has to write again what
-    is missing there.
+    commit of a number, `differs` whether the last leader had other settings. `changed` is called whenever the
+    role, the term or the holder changes. `went_back` is called when the database was found at an earlier
+    state: this run leads on, and has to write again what is missing there.
     """
 
     def __init__(
@@ -96,6 +96,7 @@ class Leadership:
         may_lead: bool,
         leader: Mapping[str, Any],
         is_behind: Callable[[int], bool],
+        differs: Callable[[], bool],
         changed: Callable[[], None],
         went_back: Callable[[], None],
     ) -> None:
@@ -103,7 +104,7 @@ class Leadership:
         self._clock = clock
         self._times = times
         self._leader = leader
-        self._is_behind = is_behind
+        self._is_behind, self._differs = is_behind, differs
         self._changed = changed
         self._went_back = went_back
         self._lease = Lease(store.run, times, may_lead=may_lead)
@@ -253,7 +254,7 @@ class Leadership:
             self._report.refuses(row, self.refuses_database)
             if self.refuses_database:
                 return
-            if lease.observe(row, now_s, behind=self._is_behind(row.seq)):
+            if lease.observe(row, now_s, behind=self._is_behind(row.seq), differs=self._differs()):
                 await self._take(row, now_s)
             self._report.works()
         except StoreError as error:

@@ -31,15 +31,17 @@ class LeaseTimes(NamedTuple):
     """How long things may take, in seconds.
 
     A holder believes itself leader for `valid_s` after it sent the last statement that succeeded. A candidate
-    takes the lease that it has seen unchanged for `idle_s`, or `behind_s` later if its replica is behind. A
-    candidate that has not looked for `gap_s` begins to count anew: so the holder has its time when the
-    database was away for both. Candidates look each `watch_s`; a holder renews each `renew_s`, until
-    its main loop has not shown itself for `shown_s`.
+    takes the lease that it has seen unchanged for `idle_s`, or `behind_s` later if its replica is behind. One
+    with other settings than the former leader takes any lease `differs_s` later: all others have looked by
+    then. A candidate that has not looked for `gap_s` begins to count anew: so the holder has its time when
+    the database was away for both. Candidates look each `watch_s`; a holder renews each `renew_s`, until its
+    main loop has not shown itself for `shown_s`.
     """
 
     valid_s: float
     idle_s: float
     behind_s: float
+    differs_s: float
     gap_s: float
     watch_s: float
     renew_s: float
@@ -52,6 +54,7 @@ def lease_times(ttl_s: float) -> LeaseTimes:
         valid_s=0.8 * ttl_s,
         idle_s=1.2 * ttl_s,
         behind_s=0.12 * ttl_s,
+        differs_s=0.4 * ttl_s,
         gap_s=0.4 * ttl_s,
         watch_s=0.1 * ttl_s,
         renew_s=0.16 * ttl_s,
@@ -100,10 +103,11 @@ class Lease:
         """Return for how long the row has been seen without a change."""
         return now_s - self._changed_s
 
-    def observe(self, row: LeaseRow, now_s: float, *, behind: bool = False) -> bool:
+    def observe(self, row: LeaseRow, now_s: float, *, behind: bool = False, differs: bool = False) -> bool:
         """Take the row as it was just read; return whether to take the lease from what it shows.
 
-        `behind` says that the replica of this run lacks commits that the row counts.
+        `behind` says that the replica of this run lacks commits that the row counts, `differs` that the last
+        leader had other settings than this run.
         """
         known, self.row = self.row, row
         looked_s, self._looked_s = self._looked_s, now_s
@@ -119,11 +123,12 @@ class Lease:
             return False
         if not self.may_lead:
             return False
+        later_s = self._times.differs_s if differs else 0.0
         # Nobody leads: not even this run, whose answer to the taking of that term is lost. Where the
         # database went back, a leader of the higher term may still be at work.
         if row.holder in ("", self.run) and row.term == self.term_highest:
-            return True
-        return self.idle_s(now_s) > self._times.idle_s + (self._times.behind_s if behind else 0.0)
+            return self.idle_s(now_s) >= later_s
+        return self.idle_s(now_s) > self._times.idle_s + (self._times.behind_s if behind else 0.0) + later_s
 
     def took(self, term: int, sent_s: float) -> None:
         """Note that this run took the lease for `term`, by a statement that was sent at `sent_s`."""

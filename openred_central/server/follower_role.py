@@ -114,6 +114,7 @@ class FollowerRole:
         if hello["run"] != run_of(lineage):
             raise LinkBroken("it leads another directory, and this one would be lost here")
         self._membership.told = hello["told"]
+        self._membership.compare_settings(str(self._leader), hello.get("settings", {}))
         standing = self._membership.standing
         if standing is None or standing.following is None:
             # A leader's copy cannot follow: it may hold what was never stored.

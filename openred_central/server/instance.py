@@ -84,6 +84,7 @@ class Instance:
                 may_lead=self._configuration.may_lead,
                 leader=who,
                 is_behind=lambda seq: self._membership.lacks(seq),
+                differs=lambda: bool(self._membership.differing),
                 changed=self._changed.set,
                 went_back=lambda: self._leading.went_back(),
             )

@@ -121,7 +121,7 @@ class LeaderFront:
             attended,
             self._run,
             seq=self._first_seq,
-            more=dict,
+            more=lambda: {"settings": self._assembly.configuration.of_leader()},
             # Instances have no figures for the leader: each tells its own.
             reported=lambda *_: None,
         )

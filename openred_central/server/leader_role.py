@@ -172,6 +172,7 @@ class LeaderRole:
         if former is not None and front is not None:
             front.merge(later_signs(former.directory.nodes.registry, directory.nodes.registry))
         self._leadership.caught_up(term)
+        membership.settings_lead()
         # Requests that wait for a leader find this one.
         membership.forwarder.retarget(self._own_way)
         self._has_led = True

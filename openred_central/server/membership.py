@@ -75,6 +75,8 @@ class Membership:
         self.standing: Standing | None = None
         # The last word of the leader, for the next one.
         self.told: dict[str, Any] = {}
+        # Settings of this instance that the last leader had otherwise.
+        self.differing = frozenset[str]()
         self.desk = ClusterDesk(leadership.accept_database, Losses())
 
     @property
@@ -109,6 +111,28 @@ class Membership:
         """Return whether the copy of the directory here lacks a commit."""
         standing = self.standing
         return standing is not None and standing.following is not None and standing.following.seq < seq
+
+    def compare_settings(self, leader: str, settings: Mapping[str, str]) -> None:
+        """Compare the settings of the leader that is named with those here; report others that differ."""
+        own = self.assembly.configuration.of_leader()
+        former = self.differing
+        # A leader of another version may lack some.
+        self.differing = frozenset(name for name in own if settings.get(name, own[name]) != own[name])
+        if self.differing - former:
+            log.warning(
+                "%s leads with other settings: %s; these count, and this instance takes the lead only where "
+                "none that has them does",
+                leader,
+                ", ".join(f"{name}={settings[name]} (here {own[name]})" for name in sorted(self.differing)),
+            )
+
+    def settings_lead(self) -> None:
+        """Note that the settings of this instance count from now on."""
+        if self.differing:
+            log.warning(
+                "leads with other settings than its predecessor: %s", ", ".join(sorted(self.differing))
+            )
+        self.differing = frozenset()
 
     def way(self, url: str) -> InstanceWay:
         """Return the way to the cluster port at ``host:port``."""

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from ..api.admin.admission import OperatorsOptions
 from ..api.caller.limiting import LimitOptions
@@ -29,6 +29,27 @@ from .kinds import Kind, Rate, show_duration
 from .table import Settings
 
 PREFIX = "OPENRED_"
+
+
+# Settings that a leader uses for the whole cluster; all instances should agree on them.
+LEADER_SETTINGS: Final = (
+    *("max_nodes", "nodes_bytes_max"),
+    *(
+        "heartbeat_tolerance_s",
+        "grace_s",
+        "second_look_s",
+        "retry_48h_s",
+        "retry_2w_s",
+        "retry_2m_s",
+        "coma_s",
+    ),
+    *("tombstone_s", "patience_factor_max", "forecast"),
+    *("heartbeat_advice_s", "heartbeat_advice_min_s", "heartbeats_advised_per_s"),
+    *("mass_silence_share", "mass_silence_nodes_min", "mass_silence_hold_max_s", "all_silent_s"),
+    *("probe", "probe_allow_private", "cluster_missing_s"),
+    *("auth", "authority", "min_rsa_bits", "token_suite", "pq", "offline_root"),
+    *("limit_register", "limit_proof_fail", "limit_token", "limit_new_nodes", "nodes_per_network_max"),
+)
 
 
 class ConfigError(Exception):
@@ -119,6 +140,11 @@ class Configuration(Settings):
     def is_shared(self) -> bool:
         """Return whether several instances share the database."""
         return self.database.startswith("postgresql://")
+
+    def of_leader(self) -> dict[str, str]:
+        """Return `LEADER_SETTINGS` by their variables, as they are written."""
+        rows = (SETTINGS[name] for name in LEADER_SETTINGS)
+        return {row.variable: row.kind.show(getattr(self, row.name)) for row in rows}
 
     def keys(self) -> KeyOptions:
         """Return the kind of the directory's own keys."""

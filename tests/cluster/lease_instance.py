@@ -41,6 +41,7 @@ class Instance:
             may_lead=True,
             leader={"name": name},
             is_behind=lambda _: False,
+            differs=lambda: False,
             changed=self._changed,
             went_back=self._went_back,
         )

@@ -100,7 +100,9 @@ class RowStore:
 class Desk:
     """A leadership under test, with all it stands on."""
 
-    def __init__(self, row: LeaseRow = FREE, *, may_lead: bool = True, behind: bool = False) -> None:
+    def __init__(
+        self, row: LeaseRow = FREE, *, may_lead: bool = True, behind: bool = False, differs: bool = False
+    ) -> None:
         self.clock = VirtualClock()
         self.database = Database(row)
         self.store = RowStore(self.database, self.clock, "me")
@@ -113,6 +115,7 @@ class Desk:
             may_lead=may_lead,
             leader={"name": "a", "url": "127.0.0.1:8100"},
             is_behind=lambda seq: behind,
+            differs=lambda: differs,
             changed=self._changed,
             went_back=self._went_back,
         )
@@ -184,6 +187,14 @@ async def test_instance_that_may_not_lead_follows(caplog: pytest.LogCaptureFixtu
     await desk.steps(9.0)
     assert desk.leadership.role is Role.FOLLOWER
     assert caplog.text.count("nobody was seen to lead") == 1
+
+
+async def test_a_lease_is_left_to_others_for_a_while_where_the_last_leader_had_other_settings() -> None:
+    desk = Desk(differs=True)
+    await desk.steps(TIMES.differs_s - 0.2)
+    assert desk.leadership.term is None
+    await desk.steps(0.4)
+    assert desk.leadership.term is not None
 
 
 async def test_change_is_refused_from_the_moment_the_lease_runs_out(caplog: pytest.LogCaptureFixture) -> None:

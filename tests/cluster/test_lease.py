@@ -147,6 +147,14 @@ def test_candidate_that_is_behind_waits_longer() -> None:
     assert watch(a_lease(), HELD, 0.0, 10.0, behind=True) == 3.4
 
 
+def test_candidate_with_other_settings_leaves_the_lease_to_all_others() -> None:
+    assert watch(a_lease(), HELD, 0.0, 10.0, differs=True) == 4.1
+    assert watch(a_lease(), HELD, 0.0, 10.0, differs=True, behind=True) == 4.4
+    # Others look four times until then.
+    assert watch(a_lease(), EMPTY, 0.0, 10.0, differs=True) == 1.0
+    assert TIMES.differs_s >= 4 * TIMES.watch_s
+
+
 def test_each_renewal_begins_the_wait_anew() -> None:
     lease = a_lease()
     assert watch(lease, HELD, 0.0, 2.9) is None

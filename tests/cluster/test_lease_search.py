@@ -13,7 +13,7 @@ from tests.conftest import SOAK
 
 from .lease_world import Broken, Move, Rules, World
 
-TIMES = LeaseTimes(valid_s=1, idle_s=3, behind_s=1, gap_s=2, watch_s=1, renew_s=1, shown_s=1)
+TIMES = LeaseTimes(valid_s=1, idle_s=3, behind_s=1, differs_s=1, gap_s=2, watch_s=1, renew_s=1, shown_s=1)
 STATES_MAX = 100_000 if SOAK else 12_000
 
 # The last move, and the way before it.

@@ -12,7 +12,7 @@ from openred_central.api.caller.limiting import LimitOptions
 from openred_central.directory.lifecycle import LifecycleOptions
 from openred_central.limits.gcra import Policy
 from openred_central.micro_engine.limits import EngineLimits
-from openred_central.settings.config import SETTINGS, ConfigError, Configuration, load
+from openred_central.settings.config import LEADER_SETTINGS, SETTINGS, ConfigError, Configuration, load
 from tests.support.options import lifecycle_options, limit_options
 
 # Limits without a setting: operators have no reason to change them.
@@ -191,6 +191,15 @@ def test_default_settings_are_the_defaults_of_the_parts() -> None:
     assert Configuration().lifecycle() == lifecycle_options()
     assert vars(Configuration().engine()) == vars(EngineLimits())
     assert Configuration().limits() == limit_options()
+
+
+def test_what_a_leader_uses_is_told_as_it_is_written() -> None:
+    told = load({"auth": "strict", "authority": "one.example,two.example", "coma_s": "48h"}, {}).of_leader()
+    assert len(told) == len(LEADER_SETTINGS)
+    assert {"OPENRED_AUTH": "strict", "OPENRED_AUTHORITY": "one.example,two.example"}.items() <= told.items()
+    assert (told["OPENRED_COMA_S"], told["OPENRED_LIMIT_TOKEN"]) == ("2d", "5/60s")
+    again = load({name: told[SETTINGS[name].variable] for name in LEADER_SETTINGS}, {})
+    assert again.of_leader() == told
 
 
 def test_a_configuration_made_in_code_is_checked_too() -> None:

@@ -8,6 +8,8 @@ from tests.support.instances import Instance, MakeCluster
 from tests.support.running import Client, until
 from tests.support.world import Reply
 
+from .trial import PATIENT
+
 
 def test_a_silent_leader_keeps_no_request_once_another_one_leads(cluster: MakeCluster) -> None:
     made = cluster(flags=("--limit-register", "off"))
@@ -68,3 +70,22 @@ def leader_of(instance: Instance) -> str | None:
 
 def told(reply: Reply) -> str:
     return str(reply.document["status"] if reply.status < 300 else reply.document["error"])
+
+
+def test_an_instance_with_other_settings_says_so_and_leads_only_alone(cluster: MakeCluster) -> None:
+    made = cluster(flags=PATIENT)
+    former, same, other = made.instances
+    made.start(former)
+    made.begin(same)
+    made.begin(other, OPENRED_MAX_NODES="9999", OPENRED_AUTH="strict")
+    made.wait_ready()
+    said = (
+        "a leads with other settings: OPENRED_AUTH=open (here strict), OPENRED_MAX_NODES=100000 (here 9999)"
+    )
+    until(lambda: said in other.log, "the other one to name its settings")
+    assert "with other settings" not in same.log
+    former.stop()
+    assert made.leader() is same
+    same.stop()
+    assert made.leader() is other
+    assert "leads with other settings than its predecessor: OPENRED_AUTH, OPENRED_MAX_NODES" in other.log
