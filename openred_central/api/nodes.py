@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import orjson
 
 from ..directory.state.node import DISCOVERABLE
 from ..micro_engine.wire.messages import Request, Response
-from .endpoint import CLAIM, LIMITED, PENDING, PROOF, SIGNATURE, Endpoint, Reply, Where
+from .caller.proving import PROOF_FIELDS
+from .endpoint import (
+    CACHED,
+    CLAIM,
+    LIMITED,
+    PENDING,
+    PROOF,
+    SIGNATURE,
+    UNCHANGED,
+    Endpoint,
+    Reply,
+    Where,
+)
 from .service import Api
 from .wire import values
-from .wire.describing import descriptions, explain
+from .wire.caching import NOT_MODIFIED, has_already, not_modified
+from .wire.describing import descriptions, explain, node_tag
 from .wire.fields import Field, Fields
+from .wire.preferring import APPLIED, PREFER, wait_preferred_s
 from .wire.schemas import DURABLE, EXPLAINED_NODE, IGNORED, NODE, NODE_ID, TEXT, listing, thing
 
 MODE = Field(
@@ -37,6 +52,28 @@ DEPARTED = thing(
 
 
 async def get_node(api: Api, request: Request, node_id: str) -> Response:
+    answer = _explained(api, request, node_id)
+    wait_s = wait_preferred_s(request)
+    # A proof is judged once, and a signature holds only once.
+    if answer.status != NOT_MODIFIED or not wait_s or request.headers.has_any(PROOF_FIELDS):
+        return answer
+    wait = api.watching.wait(node_id)
+    if wait is None:
+        return answer
+    now_s = asyncio.get_running_loop().time
+    ends_s = now_s() + wait_s
+    try:
+        while answer.status == NOT_MODIFIED and not api.watching.stopped and now_s() < ends_s:
+            await wait.until(ends_s)
+            answer = _explained(api, request, node_id)
+    finally:
+        api.watching.leave(wait)
+    answer.headers = (*answer.headers, (APPLIED, f"wait={wait_s}"))
+    return answer
+
+
+def _explained(api: Api, request: Request, node_id: str) -> Response:
+    """Return the node, or 304 if the caller has it. Raise `CallerError` 404 unless the caller may see it."""
     now = api.now()
     registry = api.directory.nodes.registry
     slot = registry.slot_of(node_id)
@@ -44,7 +81,11 @@ async def get_node(api: Api, request: Request, node_id: str) -> Response:
     if slot is None or not (is_node or registry.flags[slot] & DISCOVERABLE):
         raise api.directory.not_found(node_id)
     private = is_node or api.forecast_public
-    return Response.json(explain(api.directory, slot, now, private=private))
+    tag = node_tag(api.directory, slot, now, private=private)
+    headers = (("ETag", f"W/{tag}"), ("Cache-Control", "no-cache, private" if private else "no-cache"))
+    if has_already(request, tag):
+        return not_modified(headers)
+    return Response.json(explain(api.directory, slot, now, private=private), headers=headers)
 
 
 GET_NODE = Endpoint(
@@ -57,8 +98,15 @@ GET_NODE = Endpoint(
     description="Why the node is in its state, what is expected of it, and every deadline ahead. The node "
     "itself is told more: hours and absences are personal, and so is why a deadline is later than usual. A "
     "node that is not discoverable is shown to itself alone; others get the answer for an unknown node, as "
-    "for a dead one.",
-    replies={200: Reply("The node.", EXPLAINED_NODE, headers=LIMITED)},
+    "for a dead one. The entity tag changes with the record, and when the node is late or no longer late; "
+    "times alone do not change it. With `If-None-Match` and `Prefer: wait=60`, and without a proof, the "
+    "answer waits until the tag changes, up to 60 seconds, and says so in `Preference-Applied`.",
+    headers={PREFER.capitalize(): "`wait=60`: the seconds for which the caller would wait for a change."},
+    caches=True,
+    replies={
+        200: Reply("The node.", EXPLAINED_NODE, headers=(*LIMITED, *CACHED, APPLIED)),
+        304: UNCHANGED,
+    },
     problems=("node_not_found", "rate_limited"),
     proofs=(None, SIGNATURE, CLAIM),
     limit="discover",

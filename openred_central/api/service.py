@@ -17,6 +17,7 @@ from ..wording import rfc3339
 from .caller.limiting import Limits
 from .caller.proving import Prover
 from .feed.broadcast import Broadcast
+from .feed.watching import Watching
 from .wire.caching import StaticDocument
 from .wire.cluster import ClusterFigures
 
@@ -88,8 +89,9 @@ class Api:
     number is stored and returns whether it is; `store_state` is the state of the store, `store_durable`
     whether its content survives a restart. `figures` returns figures of other parts for ``GET /stats``;
     `endpoints` are methods and paths; `documents` describe them; `stopping` returns whether the server is
-    stopping; `broadcast` serves subscribers; `front_page` is the dashboard. The one discovery that walks over
-    very many nodes holds `walks`. With `forecast_public`, all are told when a node usually is there.
+    stopping; `broadcast` serves subscribers, `watching` those of single nodes; `front_page` is the dashboard.
+    The one discovery that walks over very many nodes holds `walks`. With `forecast_public`, all are told when
+    a node usually is there.
     `fast_path` allows prepared and plain ways beside the ordinary ones. `near` is the region whose nodes come
     first if a discovery names none. `cluster` returns its figures, None if this
     server is in no cluster. `spread` waits until other instances know all changes, and
@@ -118,6 +120,7 @@ class Api:
     front_page: Callable[[], Awaitable[StaticDocument]]
     stopping: Callable[[], bool]
     broadcast: Broadcast
+    watching: Watching
     fast_path: bool = True
     forecast_public: bool = False
     near: str | None = None
@@ -128,6 +131,11 @@ class Api:
     def status(self, status: int, *, durable: bool) -> int:
         """Return `status`, or 202 for a change that is accepted and will be on disk later."""
         return status if durable or not self.store_durable else 202
+
+    def end_streams(self) -> None:
+        """End all streams of events, and all requests that wait for a change."""
+        self.broadcast.stop()
+        self.watching.stop()
 
     def require_store(self) -> None:
         """Raise `CallerError` 503 ``store_unavailable`` while nothing can be made durable.

@@ -24,6 +24,7 @@ from ..api.dashboard import make_front_page
 from ..api.description.openapi import documents
 from ..api.feed.broadcast import Broadcast
 from ..api.feed.event_log import EventFeed
+from ..api.feed.watching import Watching
 from ..api.routes import NAMES
 from ..api.service import Api, Moments
 from ..api.wire.caching import Once
@@ -236,11 +237,16 @@ class Assembly(NamedTuple):
             front_page=Once(make_front_page),
             stopping=stopping,
             broadcast=broadcast,
+            watching=self.watching(parts.directory, parts.attended),
             fast_path=self.configuration.fast_path,
             forecast_public=self.configuration.forecast_public == "all",
             near=self.configuration.near or None,
         )
         return front.promising(api)
+
+    def watching(self, directory: Directory, attended: AttendedTime) -> Watching:
+        """Return what tells callers of the nodes that they watch."""
+        return Watching(directory, attended.now, waits_max=self.configuration.waits_max)
 
     def operators(self) -> Operators | None:
         """Return the operators' listeners, None if the settings turn them off."""

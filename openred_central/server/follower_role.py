@@ -175,13 +175,14 @@ class FollowerRole:
         replica.ready(since_s)
         try:
             async with asyncio.TaskGroup() as group:
-                for work in (replica.run, replica.deliver, follower.broadcast.run, stalls.run):
+                streams = (follower.broadcast.run, follower.api.watching.run)
+                for work in (replica.run, replica.deliver, *streams, stalls.run):
                     group.create_task(work())
                 group.create_task(_until_silent(replica))
         except* LinkBroken as errors:
             raise errors.exceptions[0] from None
         finally:
-            follower.broadcast.stop()
+            follower.api.end_streams()
 
     async def _serve_operators(self, follower: Follower, replica: Replica, stalls: StallMeter) -> None:
         """Serve operators as a follower. Raises `StartError`."""

@@ -118,8 +118,8 @@ class Lead:
         optional = {"snapshotter": parts.snapshotter, "forecaster": assembly.forecaster(directory, attended)}
         tasks += self._begin(
             *(("scheduler", scheduler.run), ("prober", prober.run), ("broadcast", broadcast.run)),
-            *(("stall meter", stalls.run), ("notifier", self._notifier.run), *front.works()),
-            *((name, task.run) for name, task in optional.items() if task),
+            *(("watching", api.watching.run), ("stall meter", stalls.run), ("notifier", self._notifier.run)),
+            *(*front.works(), *((name, task.run) for name, task in optional.items() if task)),
         )
         self._announce(len(directory), store.location, addresses)
         try:
@@ -131,7 +131,7 @@ class Lead:
             self._notifier.ending()
             listening: list[Front | Operators] = [front, operators] if operators else [front]
             on_signal(partial(_hurry, listening))
-            broadcast.stop()
+            api.end_streams()
             cut, *_ = await asyncio.gather(*(each.drain() for each in listening))
             stalls.stop()
             # Stop the time before the last flush, so that nothing changes after it.

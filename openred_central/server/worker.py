@@ -178,7 +178,7 @@ class Worker:
             return pack(of_worker(traffic, forwarder.outcomes, replica.lag))
 
         self._report = lambda: replica.report(figures())
-        works = (replica.run, replica.deliver, broadcast.run, stalls.run)
+        works = (replica.run, replica.deliver, broadcast.run, follower.api.watching.run, stalls.run)
         tasks = [asyncio.create_task(work()) for work in works]
         # The owner counts a worker that serves from the beginning on.
         self._report()
@@ -192,7 +192,7 @@ class Worker:
             raise
         finally:
             self._stop.set()
-            broadcast.stop()
+            follower.api.end_streams()
             cut = await engine.drain()
             forwarder.close()
             for task in tasks:

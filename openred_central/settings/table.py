@@ -265,6 +265,9 @@ class Settings:
         "Connections of one address at a time (IPv6: one /64; a /56 may have 4, a /48 8 times as many).",
     )
     events_subscribers_max: int = whole(1_000, 0, 1_000_000, "Subscribers of GET /events at the same time.")
+    waits_max: int = whole(
+        5_000, 0, 1_000_000, "Requests for a node that wait until it changes; more are answered at once."
+    )
 
     auth: str = choice(
         "open",

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
 import orjson
 import pytest
 
+from openred_central.errors import CallerError
+from openred_central.micro_engine.wire.messages import Response
 from openred_central.storage.store import StoreState
 from tests.support.world import DAY_S, Commit, World, assert_problem, run
 
@@ -264,3 +267,144 @@ def test_a_lookup_without_ids_is_refused() -> None:
     assert_problem(World().call("POST", "/lookup", {}), 400, "bad_request", fields=["node_ids"])
     assert_problem(World().call("POST", "/lookup", []), 400, "bad_request")
     assert_problem(World().call("POST", "/lookup", b"nope"), 400, "bad_json")
+
+
+# Waiting for a change
+
+
+def tag_of(world: World, **options: Any) -> str:
+    return world.call("GET", "/nodes/node-1", **options).headers["ETag"]
+
+
+def answered(world: World, **headers: str) -> Response:
+    return run(world.start(world.request("GET", "/nodes/node-1", **headers)))
+
+
+async def waiting(world: World, tag: str, wait: str = "wait=60") -> asyncio.Task[Response]:
+    """Return a request that waits for a change."""
+    request = world.request("GET", "/nodes/node-1", if_none_match=tag, prefer=wait)
+    task = asyncio.create_task(world.start(request))
+    await asyncio.sleep(0)
+    return task
+
+
+def look(world: World) -> None:
+    for _ in world.api.watching.tick():
+        pass
+
+
+def test_times_alone_do_not_change_the_tag_of_a_node() -> None:
+    world = World()
+    world.register()
+    tag = tag_of(world)
+    world.wait(3_600.0)
+    world.call("POST", "/heartbeat/node-1")
+    answer = answered(world, if_none_match=tag)
+    assert (answer.status, dict(answer.headers)["ETag"]) == (304, tag)
+
+
+def test_the_tag_changes_with_the_record_the_state_and_what_is_shown() -> None:
+    world = World()
+    claim = world.claim_of()
+    tags = [tag_of(world), tag_of(world, claim=claim)]
+    world.register(claim=claim, address="192.0.2.9")
+    tags.append(tag_of(world))
+    world.wait(181 * DAY_S)
+    tags.append(tag_of(world))
+    world.call("POST", "/heartbeat/node-1")
+    tags.append(tag_of(world))
+    assert len(set(tags)) == len(tags)
+
+
+def test_the_tag_changes_when_a_node_is_late_and_when_it_is_back() -> None:
+    world = World()
+    world.register()
+    world.visit()
+    world.wait(3_600.0)
+    world.visit()
+    tags = [tag_of(world)]
+    for late in (True, False):
+        if late:
+            world.wait(5 * DAY_S)
+        else:
+            world.call("POST", "/heartbeat/node-1")
+        assert world.call("GET", "/nodes/node-1").document["late"] is late
+        tags.append(tag_of(world))
+    assert tags[0] == tags[2] != tags[1]
+
+
+async def test_a_request_waits_until_the_node_changes() -> None:
+    world = World()
+    claim = world.claim_of()
+    task = await waiting(world, tag_of(world))
+    look(world)
+    await asyncio.sleep(0)
+    world.call("POST", "/heartbeat/node-1")
+    look(world)
+    await asyncio.sleep(0)
+    assert not task.done()
+    world.register(claim=claim, address="192.0.2.9")
+    look(world)
+    answer = await task
+    assert (answer.status, orjson.loads(answer.body)["address"]) == (200, "192.0.2.9")
+    assert dict(answer.headers)["Preference-Applied"] == "wait=60"
+    assert not world.api.watching.waits
+
+
+async def test_a_request_waits_for_the_return_of_a_node() -> None:
+    world = World()
+    world.register()
+    world.visit()
+    world.wait(5 * DAY_S)
+    task = await waiting(world, tag_of(world))
+    world.call("POST", "/heartbeat/node-1")
+    look(world)
+    assert orjson.loads((await task).body)["late"] is False
+
+
+async def test_a_request_waits_no_longer_than_it_prefers() -> None:
+    world = World()
+    world.register()
+    answer = await (await waiting(world, tag_of(world), "wait=1"))
+    assert (answer.status, dict(answer.headers)["Preference-Applied"]) == (304, "wait=1")
+
+
+async def test_a_request_that_waits_ends_with_the_process() -> None:
+    world = World()
+    world.register()
+    tasks = [await waiting(world, tag_of(world)) for _ in range(2)]
+    world.api.watching.stop()
+    assert [(await task).status for task in tasks] == [304, 304]
+    assert answered(world, if_none_match=tag_of(world), prefer="wait=60").status == 304
+
+
+async def test_a_request_that_waits_does_not_see_a_node_that_hides() -> None:
+    world = World()
+    claim = world.claim_of()
+    task = await waiting(world, tag_of(world))
+    world.register(claim=claim, discoverable=False)
+    look(world)
+    with pytest.raises(CallerError) as caught:
+        await task
+    assert caught.value.code == "node_not_found"
+
+
+async def test_above_the_limit_of_waits_the_answer_comes_at_once() -> None:
+    world = World()
+    world.register()
+    tag = tag_of(world)
+    tasks = [await waiting(world, tag) for _ in range(world.api.watching.waits_max)]
+    answer = answered(world, if_none_match=tag, prefer="wait=60")
+    assert (answer.status, "Preference-Applied" in dict(answer.headers)) == (304, False)
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+    assert not world.api.watching.waits
+
+
+def test_a_request_with_a_proof_does_not_wait() -> None:
+    world = World()
+    claim = world.claim_of()
+    tag = tag_of(world, claim=claim)
+    answer = answered(world, if_none_match=tag, prefer="wait=60", authorization=f"Claim {claim}")
+    assert (answer.status, "Preference-Applied" in dict(answer.headers)) == (304, False)

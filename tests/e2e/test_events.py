@@ -6,6 +6,7 @@ import asyncio
 import socket
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 from openred_central.api.feed.broadcast import LAG_TICKS_MAX, Broadcast
@@ -136,6 +137,32 @@ def test_a_stop_ends_open_streams_in_order(start: Start) -> None:
                 pass
             assert opened.whole
             assert opened.events
+
+
+def test_a_watched_node_is_told_of_and_a_stop_ends_all_waits(start: Start) -> None:
+    # Nothing waits so long: the stop is held up neither by streams nor by requests that wait.
+    server = start("--database", "memory:", "--drain-timeout-s", str(10 * WAIT_S_MAX))
+    with Client(server.address) as client, Client(server.address) as waiting:
+        claim = client.register("node-1").document["claim"]
+        with stream(server, "/events?nodes=node-1") as watched:
+            assert watched.until("node")[0].document["node"]["address"] == "192.0.2.1"
+            tag = client.ask("GET", "/nodes/node-1").headers["ETag"]
+            wanted = {"If-None-Match": tag, "Prefer": "wait=60"}
+            client.register("node-1", claim=claim, address="192.0.2.9")
+            changed = waiting.ask("GET", "/nodes/node-1", **wanted)
+            assert (changed.status, changed.document["address"]) == (200, "192.0.2.9")
+            assert watched.until("node", 2)[1].document["what"] == ["moved"]
+            wanted["If-None-Match"] = changed.headers["ETag"]
+            with ThreadPoolExecutor(1) as pool:
+                answer = pool.submit(waiting.ask, "GET", "/nodes/node-1", **wanted)
+                # It is with the server, or is answered at once when that stops.
+                watched.until("node", 2)
+                client.ask("GET", "/nodes/node-1")
+                server.stop()
+                assert answer.result().status == 304
+            while watched.more():
+                pass
+            assert watched.whole
 
 
 async def test_an_unreading_subscriber_is_dropped_and_others_get_everything() -> None:

@@ -14,6 +14,7 @@ from openred_central.api.dashboard import make_front_page
 from openred_central.api.description.openapi import documents
 from openred_central.api.feed.broadcast import Broadcast
 from openred_central.api.feed.event_log import EventFeed, EventLog
+from openred_central.api.feed.watching import Watching
 from openred_central.api.routes import NAMES, install
 from openred_central.api.service import Api, Moments
 from openred_central.api.wire.cluster import ClusterFigures
@@ -176,6 +177,7 @@ class World:
                 self.clock.wall_s,
                 subscribers_max=3,
             ),
+            watching=Watching(self.directory, self.now, waits_max=3),
             fast_path=fast_path,
             cluster=lambda: self.cluster,
         )

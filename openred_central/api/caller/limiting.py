@@ -136,16 +136,14 @@ class Limits:
 
         Answers carry the header fields, except for exempt callers and if the policy is off.
         """
-        limit = self._by_address.get(name)
-        if limit is None:
+        if name not in self._by_address:
             return handler
 
         @wraps(handler)
         async def guarded(request: Request, *parameters: str) -> Answer:
-            origin = self.origin(request)
-            if origin.exempt:
+            fields = self.charge_address(name, request)
+            if not fields:
                 return await handler(request, *parameters)
-            fields = self._accept(limit.policy, limit.charge(origin, self._now_s()), "your address")
             try:
                 response = await handler(request, *parameters)
             except CallerError as error:
@@ -155,6 +153,16 @@ class Limits:
             return response
 
         return guarded
+
+    def charge_address(self, name: str, request: Request) -> HeaderFields:
+        """Charge the address of `request` by the policy `name`. Return header fields for the answer.
+
+        Raises `CallerError` 429 ``rate_limited``. Exempt callers, and a policy that is off, have no fields.
+        """
+        limit, origin = self._by_address.get(name), self.origin(request)
+        if limit is None or origin.exempt:
+            return ()
+        return self._accept(limit.policy, limit.charge(origin, self._now_s()), "your address")
 
     def may_try_proof(self, request: Request) -> None:
         """Raise `CallerError` 429 after too many failed proofs from the caller's address; charge nothing.

@@ -69,6 +69,7 @@ HEADERS: dict[str, Schema] = {
     "ETag": {"type": "string"},
     "Cache-Control": {"type": "string"},
     "Vary": {"type": "string"},
+    "Preference-Applied": {"type": "string", "examples": ["wait=60"]},
     "RateLimit-Policy": {"type": "string", "examples": ['"register";q=10;w=60']},
     "RateLimit": {"type": "string", "examples": ['"register";r=9;t=6']},
     "Retry-After": {"type": "integer", "minimum": 1, "description": "When to try again, in seconds."},

@@ -153,10 +153,6 @@ class Broadcast:
         self._piece = b""
         self._piece_from = 0
 
-    @property
-    def full(self) -> bool:
-        return len(self.subscribers) >= self.subscribers_max
-
     def join(self, head: bytes, number: int) -> Subscriber:
         """Add a subscriber behind the event `number`, which the log holds; it gets `head` first."""
         if not self.subscribers:

@@ -11,6 +11,7 @@ from ...micro_engine.limits import LIST_MEMBERS_MAX
 from ...micro_engine.wire.messages import Request, Response
 
 IF_NONE_MATCH = "if-none-match"
+NOT_MODIFIED = 304
 
 HeaderFields = tuple[tuple[str, str], ...]
 T = TypeVar("T")
@@ -65,4 +66,4 @@ def has_already(request: Request, etag: str) -> bool:
 
 def not_modified(headers: HeaderFields) -> Response:
     """Return 304 with the header fields that 200 would have."""
-    return Response(status=304, content_type=None, headers=headers)
+    return Response(status=NOT_MODIFIED, content_type=None, headers=headers)

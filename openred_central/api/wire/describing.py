@@ -25,6 +25,7 @@ from ...directory.state.node import (
     key_fingerprints,
 )
 from ...directory.state.service_index import GROUPS_MAX
+from ...encoding import entity_tag
 from ...wording import rfc3339, rfc3339_of_many, span
 from .forecasting import forecast_of
 
@@ -159,6 +160,19 @@ def explain(directory: Directory, slot: int, now: Now, *, private: bool) -> dict
             "history": history,
         },
     }
+
+
+def node_tag(directory: Directory, slot: int, now: Now, *, private: bool) -> str:
+    """Return the entity tag of what `explain` returns of a node, compared weakly.
+
+    It follows from the record, and from whether the node is late. Signs of life that change nothing do not
+    change it, and all processes find the same.
+    """
+    record = directory.nodes.registry.record(slot)
+    lasting = record._replace(slot=0, last_seen_at=0.0, last_seen_s=0.0, usual_gap_s=0.0)
+    forecast = directory.forecast
+    late = forecast is not None and forecast.is_late(slot, now.attended_s)
+    return entity_tag(f"{tuple(lasting)} {late} {private}".encode())
 
 
 def _why(state: State, flags: int, away_until: str | None, silent_s: float) -> str:

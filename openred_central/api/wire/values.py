@@ -26,6 +26,7 @@ SERVICES_MAX = 32
 ADDRESSES_MAX = 8
 METADATA_BYTES_MAX = 4_096
 METADATA_DEPTH_MAX = 4
+WATCHED_IDS_MAX = 100
 LOOKUP_IDS_MAX = 100
 RESULTS_MAX = 100
 
@@ -377,3 +378,17 @@ def node_ids(value: Any) -> list[str]:
     if not isinstance(value, list) or not 1 <= len(value) <= LOOKUP_IDS_MAX:
         raise Wrong(f"has to be a list of 1 to {LOOKUP_IDS_MAX} ids")
     return list(dict.fromkeys(node_id(item) for item in value))
+
+
+@takes(
+    text_like(
+        rf"{_NODE_ID.pattern}(?:,{_NODE_ID.pattern}){{0,{WATCHED_IDS_MAX - 1}}}",
+        description=f"Up to {WATCHED_IDS_MAX} ids, joined by commas.",
+    )
+)
+def watched_ids(value: Any) -> list[str]:
+    """Read node ids that are joined by commas. Returns each once, in order."""
+    ids = _text(value).split(",", WATCHED_IDS_MAX)
+    if len(ids) > WATCHED_IDS_MAX:
+        raise Wrong(f"has to be 1 to {WATCHED_IDS_MAX} ids, joined by commas")
+    return list(dict.fromkeys(map(node_id, ids)))

@@ -84,13 +84,13 @@ class Registry:
         self.last_seen_s = array("d")
         self.since_s = array("d")
         self.usual_gap_s = array("f")
-        self._revisions = array("Q")
+        self.revisions = array("Q")
         self.set_ids = array("I")
         self.longest = array("B")
         # The columns of numbers in the order of `Record`, from its field `state` to `revision`.
         self._columns: tuple[array[Any], ...] = (
             *(self.states, self.flags, self.registered_at, self.last_seen_at),
-            *(self.last_seen_s, self.since_s, self.usual_gap_s, self._revisions),
+            *(self.last_seen_s, self.since_s, self.usual_gap_s, self.revisions),
         )
 
     def __len__(self) -> int:
@@ -200,7 +200,7 @@ class Registry:
 
     def revision(self, slot: int) -> int:
         """Return the `Record.revision` of the node in `slot`."""
-        return self._revisions[slot]
+        return self.revisions[slot]
 
     def next_key(self, slot: int) -> str:
         """Return the `Record.next_key` of the node in `slot`."""
@@ -454,7 +454,7 @@ class Registry:
         self.longest[slot] = longest
         if longest >= self._apart_from:
             self.apart.add(slot)
-        self._revisions[slot] = revision
+        self.revisions[slot] = revision
 
     def _grow(self) -> None:
         self._append_empty()
@@ -493,7 +493,7 @@ class Registry:
         self.last_seen_s[slot] = record.last_seen_s
         self.since_s[slot] = record.since_s
         self.usual_gap_s[slot] = record.usual_gap_s
-        self._revisions[slot] = record.revision
+        self.revisions[slot] = record.revision
         self.set_ids[slot] = set_id
         self.longest[slot] = record.longest
         self.histories[slot] = record.history

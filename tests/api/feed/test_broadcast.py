@@ -225,10 +225,10 @@ async def test_a_stop_ends_present_and_later_streams() -> None:
 async def test_a_subscriber_that_leaves_frees_its_place_once() -> None:
     party = Party(subscribers_max=1)
     subscriber = party.join()
-    assert party.broadcast.full
+    assert len(party.broadcast.subscribers) == 1
     await subscriber.aclose()
     await subscriber.aclose()
-    assert not party.broadcast.full
+    assert not party.broadcast.subscribers
 
 
 async def test_a_subscriber_after_a_pause_gets_current_figures() -> None:
