@@ -62,13 +62,19 @@ REVOKED = thing(
     },
     optional=("everywhere",),
 )
+SIGNED = {
+    "signature": {"type": "string", "description": "The root key's signature of the key set: base64url."},
+    "root": thing("RootKey", {"kid": TEXT, "suite": TEXT, "public_key": TEXT}),
+}
 KEY_SET = thing(
     "KeySet",
     {
         "keyset": {"type": "string", "description": "The keys with their periods: base64url of JSON."},
-        "signature": {"type": "string", "description": "The root key's signature of the key set: base64url."},
-        "root": thing("RootKey", {"kid": TEXT, "suite": TEXT, "public_key": TEXT}),
+        **SIGNED,
+        # For peers without ML-DSA that pin this root key; with `OPENRED_CLASSICAL_ROOT` alone.
+        "classical": thing("ClassicalSignature", SIGNED),
     },
+    optional=("classical",),
 )
 
 

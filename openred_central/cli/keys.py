@@ -15,8 +15,8 @@ from ..security.directory_keys.suites import SuiteUnsupported, load_private_pem
 from ..security.refusals import CLOCK_SKEW_S
 from ..server.vault import keys_folder
 from ..settings.config import ConfigError, Configuration
-from ..storage.keys.directory_keys import open_root, sign_request
-from ..storage.keys.key_files import KEYRING, KeyFileError, KeyFiles, read_secret, root_file
+from ..storage.keys.directory_keys import open_classical_root, open_root, sign_request
+from ..storage.keys.key_files import CLASSICAL_ROOT, KEYRING, KeyFileError, KeyFiles, read_secret, root_file
 from ..wording import rfc3339
 from .command import Command, CommandFailed, UsageError, argument, configuration_of
 from .console import Console
@@ -63,8 +63,8 @@ def show(configuration: Configuration, entropy: Callable[[int], bytes], now_s: f
     # A server may be writing to the folder: do not `open` it, since that removes unfinished files.
     if not files.folder.is_dir():
         raise KeyFileError(f"there are no keys in {files.folder}; a server makes them when they are needed")
-    for suite in (COMPOSITE, CLASSICAL):
-        name = root_file(suite)
+    roots = {root_file(suite): (suite, "root") for suite in (COMPOSITE, CLASSICAL)}
+    for name, (suite, role) in {**roots, CLASSICAL_ROOT: (CLASSICAL, "classical root")}.items():
         if (pem := files.read(name)) is not None:
             try:
                 root = load_private_pem(suite, pem).public
@@ -72,7 +72,7 @@ def show(configuration: Configuration, entropy: Callable[[int], bytes], now_s: f
                 raise KeyFileError(f"{files.folder / name} cannot be used here: {error}") from None
             except ValueError as error:
                 raise KeyFileError(f"{files.folder / name} is damaged: {error}") from None
-            yield f"{root.key_id} {root.suite.name} root"
+            yield f"{root.key_id} {root.suite.name} {role}"
     if (content := files.read(KEYRING)) is not None:
         try:
             ring = Keyring.decode(configuration.keys().schedule, content)
@@ -119,11 +119,17 @@ def sign_keyset(
             f"{_time(int(now_s))}; set the clock that is wrong, or sign it anyway with --accept-time"
         )
     files.open()
-    root, warning = open_root(files, configuration.keys().quantum)
+    options, classical = configuration.keys(), None
+    root, warning = open_root(files, options.quantum)
     if warning:
         report(f"warning: {warning}")
+    if options.classical_root:
+        classical, warning = open_classical_root(files)
+        if warning:
+            report(f"warning: {warning}")
+        report(f"signed by the classical root key {classical.public.key_id}, which is not quantum-safe")
     report(f"signed by the root key {root.public.key_id}")
-    return sign_request(root, content).decode()
+    return sign_request(root, content, classical).decode()
 
 
 def _files(configuration: Configuration, entropy: Callable[[int], bytes]) -> KeyFiles:
@@ -194,6 +200,6 @@ key. Both reach the server by the operators' listener of its settings.
 
 With OPENRED_OFFLINE_ROOT a server writes keyset-request.json to its folder of keys. Carry the file to the
 machine with the root key, check the keys that `sign-keyset` lists, and put keyset-signed.json beside the
-request. The first call makes the root key.
+request. The first call makes the root key. With --classical-root a classical root key signs, too.
 """,
 )

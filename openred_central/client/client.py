@@ -70,6 +70,7 @@ class Client:
         node_id: str | None = None,
         claim: str | None = None,
         root_key_id: str | None = None,
+        classical_root_key_id: str | None = None,
         wait_s_max: float = WAIT_S_MAX,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
@@ -81,7 +82,7 @@ class Client:
         self._entropy = entropy
         self._sleep = sleep
         self._registration: Document | None = None
-        self.trusted = TrustedKeys(root_key_id)
+        self.trusted = TrustedKeys(root_key_id, classical_root_key_id=classical_root_key_id)
 
     async def __aenter__(self) -> Client:
         return self

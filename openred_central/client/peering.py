@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 
 import orjson
@@ -16,6 +17,8 @@ from ..security.tokens.link import Pair, cross_verify
 from ..security.tokens.tokens import TokenKeys
 from .errors import Untrusted, untrusted
 
+log = logging.getLogger("openred.client")
+
 
 class TrustedKeys:
     """The newest key set of a directory that was seen, and the root key that must have signed it.
@@ -23,10 +26,19 @@ class TrustedKeys:
     `root_key_id` is the id of the root key, if known beforehand. Otherwise the first key set decides it,
     which is only as good as the connection it came by: keep `root_key_id` from then on. `key_set`,
     `document` (which can be kept, and taken again after a restart) and `etag` are the newest.
+
+    Those who cannot verify the root key's signature may choose, in its place, the directory's classical root
+    key, `classical_root_key_id`, whose signature is not quantum-safe. Raises `ValueError` where both are
+    given.
     """
 
-    def __init__(self, root_key_id: str | None = None) -> None:
+    def __init__(self, root_key_id: str | None = None, *, classical_root_key_id: str | None = None) -> None:
+        if root_key_id is not None and classical_root_key_id is not None:
+            raise ValueError("both a root key and a classical root key are given; pin one of them")
+        if classical_root_key_id is not None:
+            log.warning("the key set is verified by its classical root key, which is not quantum-safe")
         self.root_key_id = root_key_id
+        self.classical_root_key_id = classical_root_key_id
         self.key_set: KeySet | None = None
         self.document = b""
         self.etag: str | None = None
@@ -38,10 +50,15 @@ class TrustedKeys:
         key, are refused.
         """
         version_min = 0 if self.key_set is None else self.key_set.version
+        classical = self.classical_root_key_id
         with untrusted():
-            root_key_id = self.root_key_id or _root_of(document)
-            key_set = read_document(document, root_key_id, now_s, version_min=version_min)
-        self.root_key_id, self.key_set, self.document, self.etag = root_key_id, key_set, document, etag
+            if classical is not None:
+                key_set = read_document(document, classical, now_s, version_min=version_min, classical=True)
+            else:
+                root_key_id = self.root_key_id or _root_of(document)
+                key_set = read_document(document, root_key_id, now_s, version_min=version_min)
+                self.root_key_id = root_key_id
+        self.key_set, self.document, self.etag = key_set, document, etag
         return key_set
 
 

@@ -7,8 +7,8 @@
 //
 // It was written from the page "wire formats" of the directory. Pages of any origin may call `discover` and `keySet`,
 // and verify tokens. All else changes something, so a browser allows it only to pages of the directory's own origin.
-// It needs a browser with Ed25519 in WebCrypto, and a page that came by https or from localhost. Browsers have no
-// ML-DSA-65, so composite signatures are refused.
+// It needs a browser with Ed25519 in WebCrypto, and a page that came by https or from localhost. It has no ML-DSA-65,
+// so it refuses composite signatures, and its owner may pin a directory's classical root key, which is not quantum-safe.
 
 const subtle = globalThis.crypto.subtle;
 const digest = async (name, bytes) => new Uint8Array(await subtle.digest(name, bytes));

@@ -228,6 +228,7 @@ class DirectoryKey {
     if (signature.length !== SIGNATURE_BYTES[this.suite]) return false;
     if (this.suite === "e") return platform.verifyEd25519(this.spki, signature, message);
     if (this.suite !== "h") return platform.verifyPss(this.spki, "SHA-256", 32, signature, message);
+    // Half a composite signature is none.
     expect(hasMlDsa, "unsupported", "this platform has no ML-DSA-65, so it verifies no composite signature");
     const representative = concat(
       utf8("CompositeAlgorithmSignatures2025"), COMPOSITE_LABEL, [9], utf8("openred/3"), await platform.sha512(message),
@@ -293,17 +294,24 @@ async function readKeySet(bytes) {
 /**
  * Return the key set in `document`, the bytes that `GET /security/keys` answers.
  *
- * `rootKeyId` is the id of the root key that must have signed it. `versionMin` is the version of the newest key set
- * that was seen before.
+ * `rootKeyId` is the id of the root key that must have signed it. A platform without ML-DSA-65 may be given
+ * `classicalRootKeyId` in its place, whose signature is not quantum-safe. `versionMin` is the version of the newest
+ * key set that was seen before.
  */
-export async function verifyKeySet(document, { rootKeyId, nowS, versionMin = 0 }) {
+export async function verifyKeySet(document, { rootKeyId, classicalRootKeyId = null, nowS, versionMin = 0 }) {
   expect(document.length <= 65_536, "malformed", `the document of a key set has ${document.length} bytes`);
   const fields = json(document);
   expect(isObject(fields) && isObject(fields.root), "malformed", "this is no document of a key set");
   const bytes = fromBase64url(fields.keyset);
-  const root = await DirectoryKey.of(fields.root.suite, fields.root.public_key);
-  expect(root.id === rootKeyId, "root", `the key set is signed by ${root.id}, the root key known is ${rootKeyId}`);
-  const isSigned = await root.verify(fromBase64url(fields.signature), pae("openred/3 keyset", bytes));
+  const isClassical = classicalRootKeyId !== null;
+  const shown = isClassical ? fields.classical : fields;
+  const known = isClassical ? classicalRootKeyId : rootKeyId;
+  expect(isObject(shown) && isObject(shown.root), "no_classical", "the directory publishes no classical signature");
+  expect(!isClassical || shown.root.suite === "R", "malformed", "a classical root key is of suite R");
+  const root = await DirectoryKey.of(shown.root.suite, shown.root.public_key);
+  expect(root.id === known, "root", `the key set is signed by ${root.id}, the root key known is ${known}`);
+  const label = isClassical ? "openred/3 keyset classical" : "openred/3 keyset";
+  const isSigned = await root.verify(fromBase64url(shown.signature), pae(label, bytes));
   expect(isSigned, "signature", "the key set was not signed by the root key, or was changed since");
   const keySet = await readKeySet(bytes);
   const { version, issuedAt, expiresAt, keys } = keySet;
@@ -464,7 +472,8 @@ function problemOf(response, bytes) {
 /**
  * A node of the directory at `url` with a `NodeKey`. Its id is `k-` and the id of the key, unless `nodeId` is another.
  *
- * `rootKeyId` pins the directory's root key; otherwise the first one seen is trusted: keep `node.rootKeyId`.
+ * `rootKeyId` pins the directory's root key; otherwise the first one seen is trusted: keep `node.rootKeyId`. Where
+ * `hasMlDsa` is false, its owner may choose to pin the directory's `classicalRootKeyId` instead.
  */
 export class Node {
   #session = null;
@@ -475,11 +484,18 @@ export class Node {
   #keySet = null;
   #registration = null;
 
-  constructor(url, key, { nodeId = `k-${key.id}`, rootKeyId = null } = {}) {
+  constructor(url, key, { nodeId = `k-${key.id}`, rootKeyId = null, classicalRootKeyId = null } = {}) {
+    if (rootKeyId !== null && classicalRootKeyId !== null) {
+      throw new TypeError("both a root key and a classical root key are given; pin one of them");
+    }
+    if (classicalRootKeyId !== null) {
+      console.warn("openred: the key set is verified by its classical root key, which is not quantum-safe");
+    }
     this.url = new URL(url);
     this.key = key;
     this.nodeId = nodeId;
     this.rootKeyId = rootKeyId;
+    this.classicalRootKeyId = classicalRootKeyId;
   }
 
   /** Register the node, or update or revive it. `further` are the other fields of a registration. */
@@ -540,9 +556,11 @@ export class Node {
     const { response, bytes } = await this.#send("GET", "/security/keys", new Uint8Array(), headers);
     if (response.status === 304 && this.#keySet) return this.#keySet;
     if (!response.ok) throw problemOf(response, bytes);
-    const rootKeyId = this.rootKeyId ?? documentOf(bytes)?.root?.kid;
+    const { classicalRootKeyId } = this;
+    const isFirst = this.rootKeyId === null && classicalRootKeyId === null;
+    const rootKeyId = isFirst ? documentOf(bytes)?.root?.kid : this.rootKeyId;
     const versionMin = this.#keySet?.version ?? 0;
-    this.#keySet = await verifyKeySet(bytes, { rootKeyId, nowS: nowS(), versionMin });
+    this.#keySet = await verifyKeySet(bytes, { rootKeyId, classicalRootKeyId, nowS: nowS(), versionMin });
     this.rootKeyId = rootKeyId;
     this.#etag = response.headers.get("etag");
     return this.#keySet;

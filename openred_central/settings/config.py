@@ -149,7 +149,7 @@ class Configuration(Settings):
     def keys(self) -> KeyOptions:
         """Return the kind of the directory's own keys."""
         suite = "h" if self.token_suite == "hybrid" else self.token_suite
-        return KeyOptions(suite, QuantumPolicy(self.pq), self.offline_root)
+        return KeyOptions(suite, QuantumPolicy(self.pq), self.offline_root, self.classical_root)
 
     def lifecycle(self) -> LifecycleOptions:
         """Return how long each state of a node lasts."""

@@ -304,6 +304,10 @@ class Settings:
     offline_root: bool = switch(
         False, "The root key is on another machine, where `openred-central keys sign-keyset` uses it."
     )
+    classical_root: bool = switch(
+        False,
+        "A second root key, which is not quantum-safe, also signs the key set, for peers without ML-DSA-65.",
+    )
 
     limit_register: Rate | None = rate(10, 60, "Registrations from one address (IPv6: one /64).")
     limit_discover: Rate | None = rate(60, 60, "Discoveries and look-ups from one address.")

@@ -49,15 +49,18 @@ def test_keys_are_listed_and_left_unchanged(tmp_path: Path) -> None:
 
 def test_a_key_set_is_carried_to_the_root_key_and_back(tmp_path: Path) -> None:
     keys = started(tmp_path / "keys", key_options("R", offline_root=True))
-    elsewhere = Configuration(key_folder=str(tmp_path / "root"))
+    elsewhere = Configuration(key_folder=str(tmp_path / "root"), classical_root=True)
     reported: list[str] = []
     request = tmp_path / "keys" / "keyset-request.json"
     document = sign_keyset(elsewhere, ENTROPY, request, reported.append, NOW)
     root_id = reported[-1].removeprefix("signed by the root key ")
     assert read_document(document.encode(), root_id, NOW).keys
     assert any(" next from " in line for line in reported)
-    (line,) = show(elsewhere, ENTROPY, NOW)
+    line, second = show(elsewhere, ENTROPY, NOW)
     assert line.startswith(root_id)
+    classical_id = second.removesuffix(" rsa3072-pss-sha256 classical root")
+    assert f"signed by the classical root key {classical_id}, which is not quantum-safe" in reported
+    assert read_document(document.encode(), classical_id, NOW, classical=True).keys
     KeyFiles(tmp_path / "keys", ENTROPY).write("keyset-signed.json", document.encode())
     keys.advance(NOW + 1)
     assert keys.served is not None

@@ -115,6 +115,32 @@ def test_known_root_is_the_only_one() -> None:
     assert trusted.key_set is None
 
 
+def test_a_classical_root_is_only_trusted_by_choice(caplog: pytest.LogCaptureFixture) -> None:
+    key_set, forger = keyset(directory_key()), directory_key("R", 3)
+    encoded = key_set.encode()
+    second = OTHER_ROOT.sign(message(encoded, classical=True)), OTHER_ROOT.public
+    # The classical signature is right, that of the root key is not.
+    forged = document(encoded, forger.sign(message(encoded)), ROOT.public, second)
+    for unasked in (TrustedKeys(), TrustedKeys(ROOT.public.key_id), TrustedKeys(OTHER_ROOT.public.key_id)):
+        with pytest.raises(VerificationError):
+            unasked.take(forged, NOW)
+    assert caplog.messages == []
+    chosen = TrustedKeys(classical_root_key_id=OTHER_ROOT.public.key_id)
+    assert chosen.take(forged, NOW).encode() == encoded
+    assert "not quantum-safe" in caplog.text
+    # It is no root key that was seen first.
+    assert chosen.root_key_id is None
+    for key_set_by_others in (vouched(key_set), vouched(key_set, OTHER_ROOT)):
+        with pytest.raises(VerificationError) as caught:
+            chosen.take(key_set_by_others, NOW)
+        assert caught.value.reason == "no_classical"
+    with pytest.raises(VerificationError) as caught:
+        TrustedKeys(classical_root_key_id=ROOT.public.key_id).take(forged, NOW)
+    assert caught.value.reason == "root"
+    with pytest.raises(ValueError, match="pin one of them"):
+        TrustedKeys(ROOT.public.key_id, classical_root_key_id=OTHER_ROOT.public.key_id)
+
+
 def test_older_key_set_is_refused() -> None:
     trusted = TrustedKeys()
     trusted.take(vouched(keyset(directory_key(), version=5)), NOW)

@@ -15,10 +15,15 @@ import pytest
 
 from openred_central.client import Client, KeySet, PrivateKey, Untrusted, check_answer, verify_pair
 from openred_central.client import answer_challenge as answer_in_python
-from openred_central.security.directory_keys.keyset import read_document
+from openred_central.encoding import base64url, decode_base64url
+from openred_central.security.directory_keys.keyset import document as document_of
+from openred_central.security.directory_keys.keyset import message, read_document
 from openred_central.security.refusals import VerificationError
 from openred_central.security.signing import known_answers
+from openred_central.security.tokens.link import Side, new_pair
+from openred_central.security.tokens.tokens import PeerToken, unsigned
 from tests.support.javascript import JavaScript, Thrown
+from tests.support.keys import NOW, directory_key, keyset
 from tests.support.running import Server, servers_in
 
 VECTORS: dict[str, Any] = json.loads(known_answers())
@@ -27,10 +32,7 @@ BASE64URL = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 CHANGES = 40
 SEED_PREFIX = bytes.fromhex("302e020100300506032b657004220420")
 BYTES = "const bytes = (digits) => new Uint8Array(digits.match(/../g).map((two) => parseInt(two, 16)));"
-TAKE_KEYS = """
-state.keys = await openred.verifyKeySet(new TextEncoder().encode(document), options);
-return state.keys.keys.map((entry) => entry.key.id);
-"""
+TAKE_KEYS = "state.keys = await openred.verifyKeySet(new TextEncoder().encode(document), options);"
 VERIFY_PAIR = "state.pair = await openred.verifyPair(a, b, state.keys, { nowS }); return state.pair.a;"
 
 
@@ -44,7 +46,7 @@ def script(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with servers_in(tmp_path_factory.mktemp("server")) as start:
-        yield start("--database", "memory:", OPENRED_PQ="off")
+        yield start("--database", "memory:", OPENRED_CLASSICAL_ROOT="true")
 
 
 def url_of(server: Server) -> str:
@@ -87,6 +89,31 @@ def test_encodings_and_signatures_are_the_known_answers(script: JavaScript) -> N
     assert signed == {name: vector[name.lower().replace("-", "_")] for name in names}
 
 
+def test_key_set_tokens_and_proofs_are_the_known_answers(script: JavaScript) -> None:
+    options = {"classicalRootKeyId": KEYSET["classical_root_kid"], "nowS": KEYSET["now"]}
+    script.run(TAKE_KEYS, document=json.dumps(KEYSET["document"]), options=options)
+    source = "return state.keys.keys.map((entry) => entry.key.id)"
+    assert script.run(source) == [key["kid"] for key in KEYSET["content"]["keys"]]
+    pair = {"a": PAIR["token_a"], "b": PAIR["token_b"]}
+    assert script.run(VERIFY_PAIR, **pair, nowS=PAIR["now"]) == PAIR["claims_a"]
+    for proof in VECTORS["proof_of_possession"]:
+        signature = base64url(base64.b64decode(proof["signature"]))
+        script.run(
+            BYTES + "await openred.checkAnswer(state.pair, prover, bytes(challenge), answer);",
+            prover=proof["prover"],
+            challenge=proof["challenge_hex"],
+            answer={"public_key": proof["public_key"], "signature": signature},
+        )
+    source = "return openred.verifyToken(token, state.keys, { nowS })"
+    hybrid = VECTORS["hybrid_token"]
+    if script.run("return openred.hasMlDsa"):
+        assert script.run(source, token=hybrid["token"], nowS=hybrid["now"]) == hybrid["claims"]
+    else:
+        with pytest.raises(Thrown) as caught:
+            script.run(source, token=hybrid["token"], nowS=hybrid["now"])
+        assert caught.value.reason == "unsupported"
+
+
 class Met:
     """A node in JavaScript and one in Python that found each other: their pair of tokens, and the key set."""
 
@@ -96,7 +123,9 @@ class Met:
         self.document = b""
         self.tokens: dict[str, str] = {}
         asyncio.run(self._meet(url_of(server)))
-        self.root_key_id = orjson.loads(self.document)["root"]["kid"]
+        fields = orjson.loads(self.document)
+        self.root_key_id = fields["root"]["kid"]
+        self.classical_root_key_id = fields["classical"]["root"]["kid"]
 
     async def _meet(self, url: str) -> None:
         async with Client(url, self.key) as python:
@@ -118,15 +147,29 @@ class Met:
             self.tokens = self.script.run("return state.node.tokens(peerId)", peerId=self.peer_id)
             await python.key_set()
             self.document = python.trusted.document
+            pin = {"classicalRootKeyId": orjson.loads(self.document)["classical"]["root"]["kid"]}
+            source = """
+            const node = new openred.Node(url, state.key, pin);
+            return [(await node.keySet()).version, (await node.keySet()).version];
+            """
+            versions = self.script.run(source, url=url, pin=pin)
+            assert versions == [(await python.key_set()).version] * 2
 
     @property
     def keys(self) -> KeySet:
         return read_document(self.document, self.root_key_id, time.time())
 
-    def take_keys(self, document: bytes) -> list[str]:
-        options = {"rootKeyId": self.root_key_id, "nowS": time.time()}
-        taken: list[str] = self.script.run(TAKE_KEYS, document=document.decode(), options=options)
-        return taken
+    def take_keys(self, document: bytes, **pin: str) -> None:
+        """Let the node in JavaScript take a key set, by default by the classical root key."""
+        pin = pin or {"classicalRootKeyId": self.classical_root_key_id}
+        self.script.run(TAKE_KEYS, document=document.decode(), options={**pin, "nowS": time.time()})
+
+    def refused(self, document: bytes, **pin: str) -> str:
+        """Return why the node in JavaScript does not trust a key set."""
+        with pytest.raises(Thrown) as caught:
+            self.take_keys(document, **pin)
+        assert caught.value.name == "Untrusted", document
+        return caught.value.reason
 
     def refusal(self, a: str, b: str) -> str:
         """Return the name of the error by which the node in JavaScript refuses two tokens."""
@@ -211,11 +254,99 @@ def test_altered_tokens_and_links_are_refused_by_both_languages(met: Met, seed: 
 def test_altered_key_sets_are_refused_by_both_languages(met: Met, seed: int) -> None:
     chance = random.Random(seed)
     document = orjson.loads(met.document)
-    for name in ("keyset", "signature"):
-        for _ in range(CHANGES // 2):
-            altered = orjson.dumps({**document, name: one_character_changed(document[name], chance)})
-            with pytest.raises(Thrown) as caught:
-                met.take_keys(altered)
-            assert caught.value.name == "Untrusted", altered
-            with pytest.raises(VerificationError):
-                read_document(altered, met.root_key_id, time.time())
+    classical = document["classical"]
+    for number in range(CHANGES):
+        if number % 2:
+            altered = orjson.dumps({**document, "keyset": one_character_changed(document["keyset"], chance)})
+        else:
+            signature = one_character_changed(classical["signature"], chance)
+            altered = orjson.dumps({**document, "classical": {**classical, "signature": signature}})
+        met.refused(altered)
+        with pytest.raises(VerificationError):
+            read_document(altered, met.classical_root_key_id, time.time(), classical=True)
+
+
+def test_half_a_composite_signature_is_none(met: Met) -> None:
+    """Without the choice of its owner, a node without ML-DSA trusts no key set of a composite root key."""
+    has_ml_dsa = met.script.run("return openred.hasMlDsa")
+    document = orjson.loads(met.document)
+    if has_ml_dsa:
+        met.take_keys(met.document, rootKeyId=met.root_key_id)
+    else:
+        assert met.refused(met.document, rootKeyId=met.root_key_id) == "unsupported"
+    signature = decode_base64url(document["signature"])
+    for altered in (bytes(3_309) + signature[3_309:], signature[:3_309] + bytes(384)):
+        halved = orjson.dumps({**document, "signature": base64url(altered)})
+        expected = "signature" if has_ml_dsa else "unsupported"
+        assert met.refused(halved, rootKeyId=met.root_key_id) == expected
+        with pytest.raises(VerificationError):
+            read_document(halved, met.root_key_id, time.time())
+        # The owner of this one chose to look at the classical signature alone.
+        met.take_keys(halved)
+        assert read_document(halved, met.classical_root_key_id, time.time(), classical=True)
+
+
+def test_the_classical_signature_passes_for_no_other(met: Met) -> None:
+    document = orjson.loads(met.document)
+    disguised = orjson.dumps({"keyset": document["keyset"], **document["classical"]})
+    assert met.refused(disguised, rootKeyId=met.classical_root_key_id) == "signature"
+    assert met.refused(disguised) == "no_classical"
+    assert met.refused(disguised, rootKeyId=met.root_key_id) == "root"
+    assert met.refused(met.document, classicalRootKeyId=met.root_key_id) == "root"
+
+
+def test_a_key_set_that_no_directory_issues_is_refused(script: JavaScript) -> None:
+    root = directory_key("R", 1)
+
+    def take(keys: KeySet, now_s: float = NOW, **further: Any) -> str:
+        encoded = keys.encode()
+        signed = document_of(encoded, root.sign(message(encoded)), root.public).decode()
+        options = {"rootKeyId": root.public.key_id, "nowS": now_s, **further}
+        try:
+            script.run(TAKE_KEYS, document=signed, options=options)
+        except Thrown as thrown:
+            return thrown.reason
+        return "taken"
+
+    keys = keyset(directory_key(), directory_key("e"), version=NOW)
+    assert take(keys) == "taken"
+    assert take(keys, versionMin=NOW + 1) == "rollback"
+    assert take(keys._replace(version=NOW + 3_601)) == "excess"
+    assert take(keys._replace(expires_at=NOW + 5_184_001)) == "excess"
+    assert take(keys, NOW - 31) == "not_yet"
+    assert take(keys, NOW + 172_800) == "keyset_expired"
+    assert take(keyset(directory_key(), directory_key())) == "malformed"
+
+
+def test_a_link_of_other_tokens_is_refused_by_both_languages(script: JavaScript) -> None:
+    """Both tokens are signed by the directory; only the link shows that they do not belong together."""
+    root, signer = directory_key("R", 1), directory_key("e")
+    keys = keyset(signer, version=NOW)
+    encoded = keys.encode()
+    signed = document_of(encoded, root.sign(message(encoded)), root.public)
+    options = {"rootKeyId": root.public.key_id, "nowS": NOW}
+    script.run(TAKE_KEYS, document=signed.decode(), options=options)
+    sides = Side("alice", "A" * 43, 0), Side("bob", "B" * 43, 0)
+    tokens = new_pair(*sides, "peer", NOW, 300, random.Random(1).randbytes)
+
+    def text(token: PeerToken) -> str:
+        body = unsigned(token, signer.public)
+        return body.assemble(signer.sign(body.message))
+
+    a, b = map(text, tokens)
+    assert script.run(VERIFY_PAIR, a=a, b=b, nowS=NOW)["sub"] == "alice"
+    others = (
+        tokens[1]._replace(token_id="x" * 22),
+        tokens[1]._replace(link="0" * 64),
+        tokens[1]._replace(peer_key_id=None),
+    )
+    for other in others:
+        with pytest.raises(Thrown) as caught:
+            script.run(VERIFY_PAIR, a=a, b=text(other), nowS=NOW)
+        assert caught.value.reason == "unlinked"
+        with pytest.raises(Untrusted):
+            verify_pair(a, text(other), keys, NOW)
+    for now_s, reason in ((NOW - 31, "key_time"), (NOW + 300, "expired")):
+        with pytest.raises(Thrown) as caught:
+            script.run(VERIFY_PAIR, a=a, b=b, nowS=now_s)
+        assert caught.value.reason == reason

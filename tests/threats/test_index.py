@@ -79,6 +79,10 @@ TESTS: dict[str, tuple[str, ...]] = {
         "test_half_a_signature_is_none",
         "test_classical_root_cannot_replace_a_pinned_composite_one",
         "test_a_composite_root_that_cannot_be_used_stops_the_start",
+        "test_half_a_composite_signature_is_none",
+        "test_neither_root_signature_passes_for_the_other",
+        "test_a_classical_root_is_only_trusted_by_choice",
+        "test_a_classical_root_key_does_not_stand_in_for_a_lost_root_key",
     ),
     "tokens exchanged, or put together otherwise": (
         "test_tokens_of_different_pairs_are_refused",

@@ -20,6 +20,9 @@ from ..refusals import CLOCK_SKEW_S, VerificationError
 from .suites import SuiteUnsupported, VerifyingKey, directory_key_id
 
 LABEL = b"openred/3 keyset"
+CLASSICAL_LABEL = b"openred/3 keyset classical"
+# The only suite of a classical root key.
+CLASSICAL_SUITE = "R"
 DOCUMENT_BYTES_MAX = 65_536
 KEYS_MAX = 16
 REVOKED_MAX = 256
@@ -122,43 +125,48 @@ def excess(keyset: KeySet) -> str | None:
     return None
 
 
-def message(keyset: bytes) -> bytes:
-    """Return what the root key signs: the pre-authentication encoding of a label and the encoded key set."""
-    return pre_authentication_encoding(LABEL, keyset)
+def message(keyset: bytes, *, classical: bool = False) -> bytes:
+    """Return what a root key signs: the pre-authentication encoding of a label and the encoded key set.
+
+    The label of a classical root key is another one, so that neither signature can pass for the other.
+    """
+    return pre_authentication_encoding(CLASSICAL_LABEL if classical else LABEL, keyset)
 
 
-def document(keyset: bytes, signature: bytes, root: VerifyingKey) -> bytes:
-    """Return the served document: the encoded key set, the signature of its `message`, and the root key."""
-    return orjson.dumps(
-        {
-            "keyset": base64url(keyset),
-            "signature": base64url(signature),
-            "root": {
-                "kid": root.key_id,
-                "suite": root.suite.letter,
-                "public_key": base64.b64encode(root.spki).decode("ascii"),
-            },
-        }
-    )
+def document(
+    keyset: bytes, signature: bytes, root: VerifyingKey, classical: tuple[bytes, VerifyingKey] | None = None
+) -> bytes:
+    """Return the served document: the encoded key set, the signature of its `message`, and the root key.
+
+    `classical` is the signature of its classical `message`, and the classical root key, where there is one.
+    """
+    fields = {"keyset": base64url(keyset), **_signed(signature, root)}
+    if classical is not None:
+        fields["classical"] = _signed(*classical)
+    return orjson.dumps(fields)
 
 
-def read_document(content: bytes, root_key_id: str, now_s: float, *, version_min: int = 0) -> KeySet:
+def read_document(
+    content: bytes, root_key_id: str, now_s: float, *, version_min: int = 0, classical: bool = False
+) -> KeySet:
     """Return the key set in a document that the root key called `root_key_id` has signed.
 
     It must be valid at wall time `now_s`, and no older than `version_min`, the version of the newest key set
-    that was seen before. Raises `VerificationError` with the reason ``malformed``, ``root``, ``signature``,
-    ``excess``, ``rollback``, ``not_yet`` or ``keyset_expired``; ``unsupported`` where it needs a suite that
-    this installation lacks.
+    that was seen before. `classical`: the key is the classical root key, whose signature is not quantum-safe,
+    and nothing else proves the key set. Raises `VerificationError` with the reason ``malformed``,
+    ``no_classical``, ``root``, ``signature``, ``excess``, ``rollback``, ``not_yet`` or ``keyset_expired``;
+    ``unsupported`` where it needs a suite that this installation lacks.
     """
     try:
-        keyset_bytes, signature, suite, spki = _parse(content)
+        keyset_bytes, signature, suite, spki = _parse(content, classical=classical)
         # Compare the id before anything is done with a key that anybody may have sent.
         found = directory_key_id(suite, spki)
         if not hmac.compare_digest(found.encode(), root_key_id.encode()):
             raise VerificationError(
                 "root", f"the key set is signed by root key {found}, the one known is {root_key_id}"
             )
-        if not VerifyingKey(suite, spki).verify(signature, message(keyset_bytes)):
+        signed = message(keyset_bytes, classical=classical)
+        if not VerifyingKey(suite, spki).verify(signature, signed):
             raise VerificationError(
                 "signature", "the key set was not signed by the root key, or was changed since"
             )
@@ -205,15 +213,36 @@ def decode_keyset(content: bytes) -> KeySet:
     )
 
 
-def _parse(content: bytes) -> tuple[bytes, bytes, str, bytes]:
+def _signed(signature: bytes, root: VerifyingKey) -> dict[str, object]:
+    """Return the members of a document that show a signature and the root key that made it."""
+    return {
+        "signature": base64url(signature),
+        "root": {
+            "kid": root.key_id,
+            "suite": root.suite.letter,
+            "public_key": base64.b64encode(root.spki).decode("ascii"),
+        },
+    }
+
+
+def _parse(content: bytes, *, classical: bool) -> tuple[bytes, bytes, str, bytes]:
     """Return the encoded key set, the signature, and suite and DER of the root key of a document."""
     if len(content) > DOCUMENT_BYTES_MAX:
         raise ValueError(f"it has {len(content)} bytes, allowed are {DOCUMENT_BYTES_MAX}")
     fields = orjson.loads(content)
     keyset = decode_base64url(_text(fields["keyset"]))
-    signature = decode_base64url(_text(fields["signature"]))
-    root = fields["root"]
-    return keyset, signature, _text(root["suite"]), decode_base64(_text(root["public_key"]))
+    if classical and "classical" not in fields:
+        raise VerificationError(
+            "no_classical",
+            "the directory publishes no classical signature; its operator may set OPENRED_CLASSICAL_ROOT",
+        )
+    shown = fields["classical"] if classical else fields
+    signature = decode_base64url(_text(shown["signature"]))
+    root = shown["root"]
+    suite = _text(root["suite"])
+    if classical and suite != CLASSICAL_SUITE:
+        raise ValueError(f"a classical root key is of suite {CLASSICAL_SUITE}, this one of {suite}")
+    return keyset, signature, suite, decode_base64(_text(root["public_key"]))
 
 
 def _published(row: dict[str, object]) -> PublishedKey:

@@ -75,12 +75,14 @@ class KeyOptions:
     """The kinds of keys that a directory uses.
 
     `token_suite`: the suite of the signing keys; `quantum`: the demand on the root key; `offline_root`: the
-    root key lies on another machine.
+    root key lies on another machine; `classical_root`: beside the root key, a classical one signs key sets,
+    for peers without ML-DSA.
     """
 
     token_suite: str
     quantum: QuantumPolicy
     offline_root: bool
+    classical_root: bool
 
     def __post_init__(self) -> None:
         if self.token_suite not in SUITES:

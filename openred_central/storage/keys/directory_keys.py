@@ -1,8 +1,9 @@
 """The directory's keys as they are kept: a root key, signing keys, and the key set by which it vouches.
 
 ``root-h.key`` or ``root-R.key`` is the root key of that suite, ``signing-<id>.key`` are the signing keys, all
-in PEM; ``keyring.json`` is their schedule. Where the root key lies elsewhere, ``keyset-request.json`` waits
-to be carried there, and ``keyset-signed.json`` is the answer.
+in PEM; ``keyring.json`` is their schedule. ``classical-root.key`` also signs key sets, if the operator wants
+that. Where the root key lies elsewhere, ``keyset-request.json`` waits to be carried there, and
+``keyset-signed.json`` is the answer.
 
 These calls take long and are for a thread, one at a time. Other threads read `signing` and `served`, which
 are exchanged whole, and which do not depend on a disk that can be written. Until it can, no private half is
@@ -36,6 +37,7 @@ from ...security.directory_keys.suites import (
 )
 from ...security.refusals import CLOCK_SKEW_S, VerificationError
 from .key_files import (
+    CLASSICAL_ROOT,
     KEY,
     KEYRING,
     SIGNING,
@@ -71,6 +73,7 @@ class DirectoryKeys:
         self.ring = Keyring(options.schedule)
         self._private: dict[str, DirectoryKey] = {}
         self._root: DirectoryKey | None = None
+        self._classical: DirectoryKey | None = None
         self._signed: bytes | None = None
         self._requested: KeySet | None = None
         self._saved_at = 0.0
@@ -93,6 +96,9 @@ class DirectoryKeys:
         else:
             self._root, warning = open_root(self._files, self._options.quantum)
             self.notices += [warning] if warning else []
+            if self._options.classical_root:
+                self._classical, warning = open_classical_root(self._files)
+                self.notices += [warning] if warning else []
         content = self._files.read(KEYRING)
         if content is not None:
             self.ring = self._decode(content)
@@ -150,10 +156,8 @@ class DirectoryKeys:
         assert self._root is not None
         while self.ring.stale(now_s):
             made = self.ring.issue(now_s)
-            encoded = made.encode()
-            signature = self._root.sign(keyset.message(encoded))
             root = self._root.public
-            document = keyset.document(encoded, signature, root)
+            document = _signed(made.encode(), self._root, self._classical)
             self._serve(Served(made, document, root.key_id, root.suite.letter), now_s)
 
     def _serve(self, served: Served, now_s: float) -> None:
@@ -192,6 +196,8 @@ class DirectoryKeys:
             root = orjson.loads(signed)["root"]
             root_id = str(root["kid"]) if before is None else before.root_key_id
             taken = keyset.read_document(signed, root_id, now_s)
+            if (classical := orjson.loads(signed).get("classical")) is not None:
+                keyset.read_document(signed, str(classical["root"]["kid"]), now_s, classical=True)
             # Peers have refused a key set that was served while the clock was ahead.
             known = before is not None and before.keyset.issued_at <= now_s + CLOCK_SKEW_S
             if before is not None and known and taken.version <= before.keyset.version:
@@ -235,10 +241,27 @@ def open_root(files: KeyPlace, quantum: QuantumPolicy) -> tuple[DirectoryKey, st
     return key, f"{warning}; {made}" if warning else made
 
 
-def sign_request(root: DirectoryKey, request: bytes) -> bytes:
+def open_classical_root(files: KeyPlace) -> tuple[DirectoryKey, str]:
+    """Return the classical root key in `files`, made if there is none, and a line for the operator or "".
+
+    Raises `KeyFileError`.
+    """
+    pem = files.read(CLASSICAL_ROOT)
+    if pem is not None:
+        return _load(CLASSICAL, pem, CLASSICAL_ROOT), ""
+    key = generate_key(CLASSICAL)
+    files.write(CLASSICAL_ROOT, private_pem(key))
+    return key, (
+        f"a classical root key was made, {key.public.key_id}, which is not quantum-safe, and which peers "
+        f"without ML-DSA-65 may pin: {files.advice}"
+    )
+
+
+def sign_request(root: DirectoryKey, request: bytes, classical: DirectoryKey | None = None) -> bytes:
     """Return the signed document of a key set that a server without root key has requested.
 
-    Raises `ValueError` for a request that no server makes.
+    The root key `classical` signs it, too, where there is one. Raises `ValueError` for a request that no
+    server makes.
     """
     try:
         beyond = keyset.excess(keyset.decode_keyset(request))
@@ -246,7 +269,15 @@ def sign_request(root: DirectoryKey, request: bytes) -> bytes:
         raise ValueError(f"this is no request for a key set: {error}") from None
     if beyond is not None:
         raise ValueError(f"no server requests such a key set: {beyond}")
-    return keyset.document(request, root.sign(keyset.message(request)), root.public)
+    return _signed(request, root, classical)
+
+
+def _signed(encoded: bytes, root: DirectoryKey, classical: DirectoryKey | None) -> bytes:
+    """Return the document of an encoded key set, signed by the root key and, if there is one, `classical`."""
+    second = None
+    if classical is not None:
+        second = classical.sign(keyset.message(encoded, classical=True)), classical.public
+    return keyset.document(encoded, root.sign(keyset.message(encoded)), root.public, second)
 
 
 def _load(suite: str, pem: bytes, name: str) -> DirectoryKey:

@@ -36,6 +36,8 @@ SECRET_BYTES_MIN = 12
 KEY = ".key"
 SIGNING = "signing-"
 KEYRING = "keyring.json"
+# The second root key, for peers without ML-DSA. Its name is none of `root_file`: it never replaces the first.
+CLASSICAL_ROOT = f"classical-root{KEY}"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
@@ -244,8 +246,9 @@ def check_keys(files: KeyPlace, options: KeyOptions) -> str | None:
     if used == COMPOSITE and not _may_be_supported():
         # Refuses it in the words that opening the keys would use.
         choose_root(options.quantum, on_disk, supported=False)
+    needed = {KEYRING, root_file(used)} | ({CLASSICAL_ROOT} if options.classical_root else set())
     for name in names:
-        if name in (KEYRING, root_file(used)) or (name.startswith(SIGNING) and name.endswith(KEY)):
+        if name in needed or (name.startswith(SIGNING) and name.endswith(KEY)):
             files.check(name)
     content = files.read(KEYRING)
     if content is not None:

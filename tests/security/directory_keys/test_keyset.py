@@ -64,6 +64,35 @@ def test_a_key_set_is_read_as_it_was_signed(suite: str) -> None:
     assert told(read(signed(root=root), root=root)) == told(KEYS)
 
 
+def test_neither_root_signature_passes_for_the_other() -> None:
+    root, classical = directory_key("h", 9), directory_key("R", 8)
+    encoded = KEYS.encode()
+    second = classical.sign(message(encoded, classical=True)), classical.public
+    content = document(encoded, root.sign(message(encoded)), root.public, second)
+    assert told(read(content)) == told(KEYS)
+    pinned = classical.public.key_id
+    assert told(read_document(content, pinned, NOW, classical=True)) == told(KEYS)
+    fields = orjson.loads(content)
+    as_root = orjson.dumps({"keyset": fields["keyset"], **fields["classical"]})
+    assert reason(lambda: read_document(as_root, pinned, NOW)) == "signature"
+    as_classical = orjson.dumps(
+        {**fields, "classical": {name: fields[name] for name in ("signature", "root")}}
+    )
+    known = root.public.key_id
+    assert reason(lambda: read_document(as_classical, known, NOW, classical=True)) == "malformed"
+    plain = document(encoded, classical.sign(message(encoded)), classical.public, second)
+    swapped = {**fields, "classical": {**fields["classical"], "signature": orjson.loads(plain)["signature"]}}
+    assert reason(lambda: read_document(orjson.dumps(swapped), pinned, NOW, classical=True)) == "signature"
+    assert reason(lambda: read_document(signed(), pinned, NOW, classical=True)) == "no_classical"
+
+
+@pytest.mark.parametrize("classical", [None, [], {}, {"signature": ""}, {"signature": "", "root": None}])
+def test_a_damaged_classical_signature_is_refused(classical: object) -> None:
+    content = orjson.dumps({**orjson.loads(signed()), "classical": classical})
+    assert reason(lambda: read_document(content, "K" * 43, NOW, classical=True)) == "malformed"
+    assert told(read(content)) == told(KEYS)
+
+
 def test_a_document_is_written_as_documented() -> None:
     root = directory_key("h", 9)
     fields = orjson.loads(signed())

@@ -18,7 +18,7 @@ from openred_central.security.directory_keys.root import KeyOptions, QuantumPoli
 from openred_central.security.directory_keys.suites import DirectoryKey
 from openred_central.security.tokens.tokens import PeerToken, unsigned, verify_token
 from openred_central.storage.keys.directory_keys import DirectoryKeys, open_root, sign_request
-from openred_central.storage.keys.key_files import KeyFileError, KeyFiles
+from openred_central.storage.keys.key_files import KeyFileError, KeyFiles, check_keys
 from tests.support.keys import NOW, directory_key, keyset
 from tests.support.options import key_options
 
@@ -449,6 +449,75 @@ def test_a_key_set_from_the_future_gives_way(tmp_path: Path) -> None:
     keys.advance(NOW)
     assert keys.notices == []
     assert keys.served.keyset.issued_at == NOW
+
+
+def classical_id(keys: DirectoryKeys) -> str:
+    assert keys.served is not None
+    return str(orjson.loads(keys.served.document)["classical"]["root"]["kid"])
+
+
+def test_a_classical_root_key_signs_too_if_the_operator_wants_that(tmp_path: Path) -> None:
+    plain = started(tmp_path)
+    assert plain.served is not None
+    assert "classical" not in orjson.loads(plain.served.document)
+    both = started(tmp_path, key_options(classical_root=True))
+    assert both.served is not None
+    (notice,) = both.notices
+    assert notice.startswith(
+        f"a classical root key was made, {classical_id(both)}, which is not quantum-safe"
+    )
+    # Peers that pinned the root key notice nothing.
+    assert both.served.root_key_id == plain.served.root_key_id
+    assert peer_reads(both).keys
+    assert read_document(both.served.document, classical_id(both), NOW, classical=True).keys
+    # Each key set of each run has the signature.
+    again = started(tmp_path, key_options(classical_root=True), NOW + 600)
+    again.advance(NOW + 2 * DAY_S)
+    assert again.served is not None
+    assert (again.notices, classical_id(again)) == ([], classical_id(both))
+    document = again.served.document
+    assert read_document(document, classical_id(both), NOW + 2 * DAY_S, classical=True).version > NOW + 600
+
+
+def test_a_classical_root_key_does_not_stand_in_for_a_lost_root_key(tmp_path: Path) -> None:
+    options = key_options(classical_root=True)
+    started(tmp_path, options)
+    (tmp_path / "keys" / "root-h.key").unlink()
+    with pytest.raises(KeyFileError, match="the root key is missing"):
+        started(tmp_path, options)
+
+
+@pytest.mark.parametrize("fault", ["open", "damaged"])
+def test_a_classical_root_key_is_checked_at_the_start(tmp_path: Path, fault: str) -> None:
+    options = key_options(classical_root=True)
+    started(tmp_path, options)
+    path = tmp_path / "keys" / "classical-root.key"
+    if fault == "open":
+        path.chmod(0o644)
+    else:
+        path.write_bytes(path.read_bytes()[:-40])
+    for start in (lambda: check_keys(files(tmp_path), options), lambda: started(tmp_path, options)):
+        with pytest.raises(KeyFileError, match=r"classical-root\.key is"):
+            start()
+    assert check_keys(files(tmp_path), key_options()) == "h"
+
+
+def test_a_classical_signature_that_does_not_hold_is_not_served(tmp_path: Path) -> None:
+    keys = started(tmp_path, OFFLINE)
+    root, _ = open_root(files(tmp_path, "elsewhere"), QuantumPolicy.AUTO)
+    classical = directory_key("R", 7)
+    request = (tmp_path / "keys" / "keyset-request.json").read_bytes()
+    signed = sign_request(root, request, classical)
+    fields = orjson.loads(signed)
+    other = {**fields["classical"], "signature": fields["signature"][:512]}
+    files(tmp_path).write("keyset-signed.json", orjson.dumps({**fields, "classical": other}))
+    keys.advance(NOW)
+    assert keys.served is None
+    assert "is not served: the key set was not signed by the root key" in keys.notices[-1]
+    files(tmp_path).write("keyset-signed.json", signed)
+    keys.advance(NOW)
+    assert keys.served is not None
+    assert classical_id(keys) == classical.public.key_id
 
 
 def test_short_keys_do_not_live_a_month() -> None:
