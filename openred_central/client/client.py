@@ -121,6 +121,7 @@ class Client:
 
     async def register(
         self,
+        /,
         address: str,
         port: int,
         *,
@@ -145,7 +146,7 @@ class Client:
             said["metadata"] = metadata
         return await self._register(said | further)
 
-    async def heartbeat(self, **changes: object) -> Document:
+    async def heartbeat(self, /, **changes: object) -> Document:
         """Send a heartbeat, with `changes` of the record if any.
 
         ``services`` replaces, ``metadata`` is a merge patch (RFC 7396), ``address`` and ``port`` replace.
@@ -181,7 +182,7 @@ class Client:
             await self._pause(pause_s)
 
     async def discover(
-        self, services: Iterable[str] = (), *, max_results: int | None = None, **filters: str
+        self, /, services: Iterable[str] = (), *, max_results: int | None = None, **filters: str
     ) -> Document:
         """Return peers that offer all of `services`; without any, peers with any services.
 

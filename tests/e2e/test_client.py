@@ -10,12 +10,15 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from queue import Queue
+from threading import Thread
 from typing import Any
 
 import pytest
 
 from openred_central.client import (
     Address,
+    BlockingClient,
     Client,
     ClockError,
     ConnectionFailed,
@@ -30,6 +33,7 @@ from openred_central.client import (
 from openred_central.clock import Clock, SystemClock
 from openred_central.security.refusals import VerificationError
 from openred_central.security.signing import PrivateKey
+from openred_central.security.tokens.tokens import verify_token
 from tests.support.running import Server, Start
 
 
@@ -99,6 +103,22 @@ async def test_a_node_lives_its_life(start: Start, kind: str) -> None:
         with pytest.raises(ProblemError) as caught:
             await alice.heartbeat()
         assert caught.value.error == "node_dead"
+
+
+def test_a_node_lives_its_life_without_an_event_loop(start: Start) -> None:
+    with BlockingClient(url_of(start()), PrivateKey.generate_ed25519()) as alice:
+        assert alice.register("192.0.2.1", 7, services=["storage"])["identity"] == "proven"
+        reports: Queue[Any] = Queue()
+        beating = Thread(target=alice.keep_alive, args=(reports.put,))
+        beating.start()
+        assert reports.get(timeout=60)["current_state"] == "active"
+        (found,) = alice.discover(["storage"])["nodes"]
+        assert found["node_id"] == alice.node_id
+        token = alice.tokens()["token"]
+        assert verify_token(token, alice.key_set(), alice.now_s()).node_id == alice.node_id
+        assert alice.forget()["status"] == "forgotten"
+    beating.join(60)
+    assert not beating.is_alive()
 
 
 @pytest.mark.parametrize("loops", ["asyncio", "uvloop"])

@@ -183,6 +183,12 @@ def programs_with(module: str) -> list[str]:
     return [block for block in blocks if f"from {module} import" in block]
 
 
+def named_programs() -> dict[str, str]:
+    """Return the Python programs in the documents that have the name of a file."""
+    named = r"^This is `(\w+\.py)`[^\n]*:\n\n```python\n(.*?)^```"
+    return dict(re.findall(named, "\n".join(documents().values()), re.MULTILINE | re.DOTALL))
+
+
 def programs(folder: Path) -> Path:
     """Return `folder` with the programs that transcripts call."""
     needs_program("curl")
@@ -271,8 +277,8 @@ def test_overviews_stay_short(path: str, bytes_max: int) -> None:
 def test_transcripts_of_the_documents_are_true(document: str, tmp_path: Path) -> None:
     """Run the quick start, and then the transcripts of `document`, against one server."""
     texts = documents()
-    (program,) = programs_with("openred_central.client")
-    (tmp_path / "node.py").write_text(program)
+    for name, program in named_programs().items():
+        (tmp_path / name).write_text(program)
     path = f"{programs(tmp_path)}{os.pathsep}{os.environ.get('PATH', '')}"
     environment = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)}
     ports = {"--port": closed_port(), "--admin-port": closed_port()}
