@@ -228,7 +228,8 @@ def test_nodes_of_two_languages_know_each_other_offline(met: Met) -> None:
     source = BYTES + "await openred.checkAnswer(state.pair, nodeId, bytes(sent), answer);"
     answer = answer_in_python(pair, met.peer_id, sent, met.key)
     met.script.run(source, nodeId=met.peer_id, sent=sent.hex(), answer=answer)
-    for changed in ({"sent": random.randbytes(32).hex()}, {"nodeId": met.node_id}):
+    thief = answer_in_python(pair, met.peer_id, sent, PrivateKey.generate_ed25519())
+    for changed in ({"sent": random.randbytes(32).hex()}, {"nodeId": met.node_id}, {"answer": thief}):
         with pytest.raises(Thrown) as caught:
             met.script.run(source, **{"nodeId": met.peer_id, "sent": sent.hex(), "answer": answer, **changed})
         assert caught.value.name == "Untrusted"
