@@ -418,7 +418,7 @@ const ANSWER_BYTES_MAX = 4 * 1024 * 1024;
 const TIMEOUT_S = 30;
 // A session lasts five minutes; its last seconds are not used, as it could expire on the way.
 const SESSION_S = 290;
-const ADVICE_S_MAX = 7 * 86_400;
+const ADVICE_S_MAX = 14 * 86_400;
 const CORRECTION_S_MAX = 86_400;
 const nowS = () => Date.now() / 1000;
 
