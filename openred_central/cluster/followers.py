@@ -14,6 +14,11 @@ from typing import Final, NamedTuple
 
 import orjson
 
+# An instance that is cut off may take a session for valid for so long: it lasts five minutes, and clocks
+# differ.
+SESSIONS_S: Final = 360.0
+# Times of two followers differ by less.
+DOUBT_S: Final = 2.0
 # For so long, all that happens by time waits for a follower that delivers nothing.
 GRACE_S: Final = 15.0
 
@@ -27,11 +32,16 @@ class Absent(NamedTuple):
 
 @dataclass(slots=True)
 class _Known:
-    """A follower that hears signs of life: all up to `through_s` are here, as of `advanced_s`."""
+    """A follower that hears signs of life: all up to `through_s` are here, as of `advanced_s`.
+
+    `is_twin`: another one of its name was alive at one time with it.
+    """
 
     name: str
     through_s: float
     advanced_s: float
+    first_s: float
+    is_twin: bool = False
 
     def is_missing(self, now_s: float) -> bool:
         return now_s - self.advanced_s > GRACE_S
@@ -64,7 +74,8 @@ class Followers:
             if run != self._run and name != self._name:
                 # One that is not missing has delivered all but the last moments.
                 advanced_s = now_s if since_s is None else min(float(since_s), now_s)
-                self._known[str(run)] = _Known(str(name), advanced_s - GRACE_S, advanced_s)
+                through_s = advanced_s - GRACE_S
+                self._known[str(run)] = _Known(str(name), through_s, advanced_s, through_s)
 
     def packed(self) -> bytes:
         """Return what the next leader has to know, this run included, which hears signs of life as well."""
@@ -81,14 +92,31 @@ class Followers:
         known = self._known.get(run)
         return None if known is None else known.through_s
 
-    def heard(self, run: str, through_s: float, now_s: float) -> None:
-        """Note that all signs of life of a follower up to `through_s` are here."""
+    def heard(self, run: str, through_s: float, now_s: float) -> bool:
+        """Note that all signs of life of a follower up to `through_s` are here.
+
+        Return whether that shows for the first time that it has its name in common with another one.
+        """
         known = self._known.get(run)
         if known is None:
-            self._known[run] = _Known(self._joined[run], through_s, now_s)
+            self._known[run] = _Known(self._joined[run], through_s, now_s, through_s)
             self._changed()
         elif through_s > known.through_s:
             known.through_s, known.advanced_s = through_s, now_s
+            return self._found_twin(known)
+        return False
+
+    def _found_twin(self, known: _Known) -> bool:
+        """Note those that began with the name of `known` while that one lived; return whether any is new."""
+        twins = [
+            each
+            for each in self._known.values()
+            if each.name == known.name and known.first_s < each.first_s < known.through_s - DOUBT_S
+        ]
+        is_new = not all(each.is_twin for each in twins)
+        for each in (known, *twins) if twins else ():
+            each.is_twin = True
+        return is_new
 
     def parted(self, run: str, *, has_drained: bool) -> None:
         """Note that the link of a follower ended; `has_drained`: it stopped, and nothing of it is left."""
@@ -108,7 +136,8 @@ class Followers:
 
     def horizon_s(self, now_s: float) -> float:
         """Return the time up to which all signs of life are here, but for those of the missing."""
-        self._drop(lambda _, each: now_s - each.advanced_s > self._missing_s_max + GRACE_S)
+        kept_s = max(self._missing_s_max, SESSIONS_S) + GRACE_S
+        self._drop(lambda _, each: now_s - each.advanced_s > kept_s)
         missing = frozenset(run for run, each in self._known.items() if each.is_missing(now_s))
         if missing != self._missing:
             self._missing = missing
@@ -120,22 +149,30 @@ class Followers:
 
     def may_bury(self, now_s: float) -> bool:
         """Return whether no follower is missing."""
-        return not any(each.is_missing(now_s) for each in self._known.values())
+        return not self.missing(now_s)
 
-    def all_linked(self, now_s: float, within_s: float) -> bool:
-        """Return whether all have a link, but for those that delivered nothing for longer than `within_s`."""
+    def all_linked(self, now_s: float) -> bool:
+        """Return whether all have a link, but for those that were away so long that no session is left."""
         return all(
-            run in self._joined or now_s - each.advanced_s > within_s for run, each in self._known.items()
+            run in self._joined or now_s - each.advanced_s > SESSIONS_S for run, each in self._known.items()
         )
 
     def missing(self, now_s: float) -> list[Absent]:
-        """Return those that are missing."""
-        return [Absent(each.name, each.advanced_s) for each in self._known.values() if each.is_missing(now_s)]
+        """Return those that are missing, and that burials wait for."""
+        since_s = now_s - self._missing_s_max - GRACE_S
+        return [
+            Absent(each.name, each.advanced_s)
+            for each in self._known.values()
+            if each.is_missing(now_s) and each.advanced_s >= since_s
+        ]
 
     def _drop_former(self) -> None:
-        """Drop runs without a link whose name a newer run serves: their processes are gone."""
+        """Drop runs without a link whose name a newer run serves: their processes are gone.
+
+        One of several that live with one name may come back.
+        """
         names = set(self._joined.values())
-        self._drop(lambda run, each: run not in self._joined and each.name in names)
+        self._drop(lambda run, each: run not in self._joined and each.name in names and not each.is_twin)
 
     def _drop(self, is_gone: Callable[[str, _Known], bool]) -> bool:
         gone = [run for run, each in self._known.items() if is_gone(run, each)]

@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import Any, Final, Protocol, TypeVar, TypeVarTuple
 
 from ..clock import Clock
-from ..storage.postgres.leasing import Fenced, LeaseRow, RolledBack
+from ..storage.postgres.leasing import Conflict, Fenced, LeaseRow, RolledBack
 from ..storage.store import StoreError
 from ..wording import rfc3339
 from .lease import Lease, LeaseTimes, Role
@@ -30,6 +30,8 @@ log = logging.getLogger("openred.cluster")
 AHEAD_S_MAX: Final = 30.0
 # The time for giving the lease back; without it, others wait until it runs out.
 GOODBYE_S: Final = 2.0
+# The time for which a run that cannot lead leaves the lease to others.
+REFRAINS_S: Final = 60.0
 # The pause before a proof is asked for again after a failure.
 RETRY_S: Final = 0.1
 # A reading, a proof, and a goodbye at one time.
@@ -216,6 +218,13 @@ class Leadership:
             if self._lease.term is None or unheard_s > 2 * self._times.renew_s:
                 self._reading = asyncio.create_task(self._read())
 
+    async def give_up(self, why: Exception) -> None:
+        """Give the lease back, which this run cannot use now, and leave it to others for a while."""
+        log.error("leaves the lease to others for %g s: %s", REFRAINS_S, why)
+        self._lease.give_up(self._clock.elapsed_s() + REFRAINS_S)
+        self._tell(is_reported=True)
+        await self._give_back()
+
     async def goodbye(self) -> None:
         """Give the lease back, if this run has it, and end `run`. This run leads no more."""
         self._lease.end()
@@ -224,6 +233,13 @@ class Leadership:
         if self._reading is not None:
             # The lease may be taken just now.
             await asyncio.wait({self._reading}, timeout=GOODBYE_S)
+        await self._give_back()
+        for task in (self._reading, self._proof, self._recovery):
+            if task is not None:
+                task.cancel()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def _give_back(self) -> None:
         if self._store.term is not None:
             try:
                 async with asyncio.timeout(GOODBYE_S):
@@ -231,17 +247,13 @@ class Leadership:
                 log.info("gave the lease back")
             except (StoreError, TimeoutError) as error:
                 log.warning("could not give the lease back, others wait until it runs out: %s", error)
-        for task in (self._reading, self._proof, self._recovery):
-            if task is not None:
-                task.cancel()
-        self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _heed(self) -> None:
-        """Note the last success of the store, and whether it was fenced."""
+        """Note the last success of the store, and whether nothing more can be written in this term."""
         term = self._lease.term
         if term is not None:
             self._lease.succeeded(term, self._store.confirmed_s)
-            if isinstance(self._store.ended, Fenced):
+            if isinstance(self._store.ended, Fenced | Conflict):
                 self._lease.fenced(term)
 
     async def _read(self) -> None:
@@ -311,15 +323,15 @@ class Leadership:
             self._heed()
             await asyncio.sleep(RETRY_S)
 
-    def _tell(self) -> None:
-        """Call `changed` if anything has changed since the last call."""
+    def _tell(self, *, is_reported: bool = False) -> None:
+        """Call `changed` if anything has changed since the last call; `is_reported`: the log has it."""
         row = self._lease.row
         role = self._lease.role(self._clock.elapsed_s())
         now = (role, row.term if row else None, row.holder if row else "")
         if now == self._told:
             return
         former, self._told = self._told, now
-        if former and former[0] is not role and self._lease.may_lead:
+        if former and former[0] is not role and self._lease.may_lead and not is_reported:
             self._report.role_changed(role, self._lease.term_highest, row, self._store.ended)
         self._changed()
 
@@ -376,6 +388,8 @@ class Report:
             log.warning("without lease in term %d: nothing is changed until the database answers", term)
         elif role is Role.LEADER:
             log.info("leads in term %d", term)
+        elif isinstance(ended, Conflict):
+            log.error("leads no more with this copy of the directory, and loads it anew: %s", ended)
         elif role is Role.FOLLOWER:
             log.warning("lost the lease: %s", ended or f"{_name(row)} leads in term {term}")
 

@@ -79,7 +79,7 @@ class Lease:
         self.attended_s = 0.0
         self._times = times
         self._caught_up = False
-        self._valid_until_s = -inf
+        self._valid_until_s = self._refrains_until_s = -inf
         # The row was first seen as it is then, and last looked at then.
         self._changed_s = self._looked_s = -inf
 
@@ -121,7 +121,7 @@ class Lease:
             if row.term > self.term or (row.term == self.term and row.holder != self.run):
                 self._step_down()
             return False
-        if not self.may_lead:
+        if not self.may_lead or now_s < self._refrains_until_s:
             return False
         later_s = self._times.differs_s if differs else 0.0
         # Nobody leads: not even this run, whose answer to the taking of that term is lost. Where the
@@ -163,6 +163,11 @@ class Lease:
         """Note that this run knows all that was committed before `term`, and can lead in it."""
         if term == self.term:
             self._caught_up = True
+
+    def give_up(self, until_s: float) -> None:
+        """Lead no more, and leave the lease to others until `until_s`."""
+        self._refrains_until_s = until_s
+        self._step_down()
 
     def end(self) -> None:
         """Lead no more, for good."""

@@ -125,12 +125,15 @@ class Link:
         except OSError as error:
             raise LinkBroken(f"the other end has ended: {error}") from error
 
-    async def receive(self) -> tuple[Kind, bytes]:
-        """Return the next message. Raise `LinkBroken` at the end of the link, or for what is no message."""
+    async def receive(self, bytes_max: int = MESSAGE_BYTES_MAX) -> tuple[Kind, bytes]:
+        """Return the next message, of at most `bytes_max` bytes.
+
+        Raise `LinkBroken` at the end of the link, or for what is no message.
+        """
         try:
             length, kind = _HEAD.unpack(await self._reader.readexactly(_HEAD.size))
-            if length > MESSAGE_BYTES_MAX:
-                raise LinkBroken(f"a message of {length} bytes; {MESSAGE_BYTES_MAX} are allowed")
+            if length > bytes_max:
+                raise LinkBroken(f"a message of {length} bytes; {bytes_max} are allowed")
             return Kind(kind), await self._reader.readexactly(length)
         except (OSError, asyncio.IncompleteReadError) as error:
             raise LinkBroken("the other end has ended") from error

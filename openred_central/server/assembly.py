@@ -11,7 +11,7 @@ import os
 import random
 import resource
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import replace
 from functools import partial
@@ -40,19 +40,20 @@ from ..micro_engine.wire.messages import Request
 from ..reporting.figures import Parts, performance
 from ..security.authority import Authorities
 from ..security.replay import ReplayRings
-from ..security.sessions import CLAIM_KEY, CLAIM_KEY_BYTES, SESSION_KEY, SESSION_KEY_BYTES, Claims, Sessions
+from ..security.sessions import Claims, Sessions
 from ..security.tokens.revocations import RecentTokens, Revocations
 from ..security.tokens.tokens import Mint
 from ..settings.config import Configuration
 from ..storage.copies.restoring import Restored, snapshots_of
 from ..storage.keys.admin_secret import secret_file_beside
-from ..storage.loading import database_path, load, load_revocations
+from ..storage.loading import database_path, load
 from ..storage.store import Loads, Store
 from ..tasks.forecaster import Forecaster
 from ..tasks.prober import Prober, probe_refusal
 from ..tasks.saver import RevocationSaver, Saver
 from ..tasks.scheduler import Scheduler, log_darkness, log_transitions
 from ..tasks.snapshotter import Snapshotter
+from .beginning import Begun, begin, log_unusable
 from .front import Front
 from .operators import Operators
 
@@ -62,8 +63,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("openred.server")
 
 REQUEST_ID_BYTES = 8
-# The log lists so many rows that cannot be served, and counts the others.
-UNSERVED_LOGGED_MAX = 50
 # Descriptors beside those of connections and probes: of operators, of rejected connections that are still
 # open, of the database, snapshots, keys, listeners, the log and the event loop.
 DESCRIPTORS_BESIDE: Final = 256
@@ -118,6 +117,10 @@ class Assembly(NamedTuple):
             )
         return directory, attended
 
+    def begin(self, store: Store, nodes: int) -> Begun:
+        """Begin a run on `store`, which holds so many nodes. It may take long. Raises `StoreError`."""
+        return begin(store, self.entropy, nodes, is_shared=self.configuration.is_shared)
+
     def saver(
         self,
         directory: Directory,
@@ -130,10 +133,10 @@ class Assembly(NamedTuple):
         options = self.configuration.saver()
         return Saver(directory.saving, store, writer, attended.now, options, on_committed)
 
-    def revocation_saver(self, store: Store, writer: Executor) -> RevocationSaver:
-        """Return the part that saves revocations. Restore those in `store`, and log damaged ones."""
-        revoked, damaged = load_revocations(store)
-        _log_unusable(damaged, store.location)
+    def revocation_saver(
+        self, store: Store, writer: Executor, revoked: Mapping[str, float]
+    ) -> RevocationSaver:
+        """Return the part that saves revocations in `store`, which has those that are `revoked`."""
         revocations = Revocations()
         revocations.restore(revoked, self.clock.monotonic_s())
         stop_timeout_s = self.configuration.saver().stop_timeout_s
@@ -206,7 +209,7 @@ class Assembly(NamedTuple):
         parts: Parts,
         front: Front,
         broadcast: Broadcast,
-        store: Store,
+        begun: Begun,
         revocation_saver: RevocationSaver,
         mint: Mint,
         stopping: Callable[[], bool],
@@ -216,7 +219,7 @@ class Assembly(NamedTuple):
         limits = Limits(front.limits, self.clock.monotonic_s, parts.directory.nodes.registry)
         api = Api(
             directory=parts.directory,
-            prover=self._prover(parts.directory, limits, store),
+            prover=self._prover(parts.directory, limits, begun),
             limits=limits,
             rsa_bits_min=self.configuration.min_rsa_bits,
             mint=mint,
@@ -228,7 +231,7 @@ class Assembly(NamedTuple):
             moments=Moments(parts.attended.now, time_s, parts.directory.heartbeat_due_at),
             saved=parts.saver.saved,
             store_state=lambda: parts.saver.state,
-            store_durable=store.durable,
+            store_durable=parts.store.durable,
             random=self.random,
             figures=lambda: performance(parts),
             version=__version__,
@@ -307,13 +310,13 @@ class Assembly(NamedTuple):
         snapshots = snapshots_of(database, configuration.snapshot_folder)
         return Snapshotter(snapshots, self.clock, configuration.snapshotter(), store.find_loss)
 
-    def _prover(self, directory: Directory, limits: Limits, store: Store) -> Prover:
+    def _prover(self, directory: Directory, limits: Limits, begun: Begun) -> Prover:
         configuration = self.configuration
         return Prover(
             directory=directory,
             limits=limits,
-            claims=Claims(self._claim_key(store, directory)),
-            sessions=Sessions(self._session_key(store)),
+            claims=Claims(begun.claim_key),
+            sessions=Sessions(begun.session_key),
             rings=ReplayRings(),
             authorities=Authorities(configuration.authority),
             strict=configuration.auth == "strict",
@@ -322,37 +325,6 @@ class Assembly(NamedTuple):
             renews=lambda: directory.may_change(),
         )
 
-    def _session_key(self, store: Store) -> bytes:
-        """Return the key of sessions.
-
-        The store keeps it only for the next leader of instances that share it. For others it is in memory
-        alone: a restart voids all sessions, and nodes sign once more.
-        """
-        shared = self.configuration.is_shared
-        key = store.load_secret(SESSION_KEY) if shared else None
-        if key is None or len(key) != SESSION_KEY_BYTES:
-            key = self.entropy(SESSION_KEY_BYTES)
-            if shared:
-                store.save_secret(SESSION_KEY, key)
-        return key
-
-    def _claim_key(self, store: Store, directory: Directory) -> bytes:
-        """Return the key of claims; make one if there is none or it is damaged."""
-        key = store.load_secret(CLAIM_KEY)
-        if key is not None and len(key) == CLAIM_KEY_BYTES:
-            return key
-        if key is not None or len(directory):
-            found = "missing" if key is None else f"damaged, with {len(key)} of {CLAIM_KEY_BYTES} bytes"
-            log.error(
-                "the key of claims in %s is %s: the server made a new one, so earlier claims are void; "
-                "to make them valid again, restore a snapshot that holds the former key",
-                store.location,
-                found,
-            )
-        key = self.entropy(CLAIM_KEY_BYTES)
-        store.save_secret(CLAIM_KEY, key)
-        return key
-
     def new_request_id(self) -> str:
         """Return an id for a request without one."""
         return self.entropy(REQUEST_ID_BYTES).hex()
@@ -360,15 +332,7 @@ class Assembly(NamedTuple):
 
 def log_unserved(directory: Directory, location: str) -> None:
     """Log the rows of the store at `location` that cannot be served: the first ones, and how many more."""
-    _log_unusable(directory.nodes.unserved, location)
-
-
-def _log_unusable(unserved: Sequence[object], location: str) -> None:
-    for row in unserved[:UNSERVED_LOGGED_MAX]:
-        log.error("unusable row in %s, where it stays as it is: %s", location, row)
-    more = len(unserved) - UNSERVED_LOGGED_MAX
-    if more > 0:
-        log.error("%d more rows are unusable; `openred-central verify` names them all", more)
+    log_unusable(directory.nodes.unserved, location)
 
 
 def descriptors_needed(connections_max: int, probes_max: int) -> int:

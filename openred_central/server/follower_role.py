@@ -22,7 +22,7 @@ from ..storage.postgres.leasing import LeaseRow
 from ..tasks.stall_meter import StallMeter
 from .follower import Follower
 from .membership import Membership, Standing, run_of
-from .operators import Operators, follower_desk, start_operators
+from .operators import follower_desk, start_operators
 
 log = logging.getLogger("openred.cluster")
 
@@ -48,7 +48,6 @@ class FollowerRole:
         self._clock = membership.assembly.clock
         self._public = membership.public
         self._forwarder = membership.forwarder
-        self._operators: Operators | None = None
         self._replica: Replica | None = None
         # The name of the one that is followed.
         self._leader: str | None = None
@@ -78,8 +77,6 @@ class FollowerRole:
                 membership.leadership.step()
                 await self._until_over(leader, RETRY_S)
         self._forwarder.retarget(None)
-        if self._operators is not None:
-            await self._operators.drain()
 
     async def _follow(self, leader: LeaseRow) -> None:
         """Follow `leader` until another instance leads or this one stops. Raise `LinkBroken`."""
@@ -199,11 +196,12 @@ class FollowerRole:
             )
 
         desk = follower_desk(api, metrics, self._membership.desk)
-        if self._operators is None:
-            self._operators = self._assembly.operators()
-            await start_operators(self._operators, desk)
+        membership = self._membership
+        if membership.operators is None:
+            membership.operators = self._assembly.operators()
+            await start_operators(membership.operators, desk)
         else:
-            self._operators.exchange(desk)
+            membership.operators.exchange(desk)
 
     async def _leave(self, link: Link) -> None:
         """Answer what is in flight, and hand over the last signs of life."""

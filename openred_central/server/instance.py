@@ -146,6 +146,7 @@ class Instance:
                     await self._leading.run()
                     self._catch_signals()
         finally:
+            await self._membership.close_operators()
             await self._leadership.goodbye()
             notifying.cancel()
             await asyncio.gather(watching, notifying, return_exceptions=True)

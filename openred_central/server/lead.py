@@ -22,7 +22,6 @@ from ..reporting.figures import LiveFigures, Parts
 from ..reporting.metrics import metrics_text
 from ..settings.config import SETTINGS
 from ..storage.copies.restoring import Restored
-from ..storage.copies.runs import RUN_BYTES, begin_run
 from ..storage.loading import LOAD_ROWS
 from ..storage.store import Store
 from ..tasks.notifier import Notifier
@@ -87,18 +86,18 @@ class Lead:
     ) -> End:
         """Serve until `stop`. Return how it ended. Raises `StartError` or `StoreError`."""
         assembly, configuration = self._assembly, self._configuration
-        begin_run(store, run := os.urandom(RUN_BYTES))
+        begun = await in_thread(writer, assembly.begin, store, len(directory))
         # Each run has another name, so that no subscriber resumes with an event of an earlier run.
         feed = EventFeed(EventLog(os.urandom(4).hex()), directory.nodes)
         front = self._front
         front.lead(directory, attended)
         saver = assembly.saver(directory, attended, store, writer, front.on_committed)
-        revocation_saver = assembly.revocation_saver(store, writer)
+        revocation_saver = assembly.revocation_saver(store, writer, begun.revoked)
         self._served = _Served(directory, saver, revocation_saver)
         prober = assembly.prober(directory, attended)
         certificate = certificate_of(configuration.tls_certificate, configuration.tls_key)
         parts = assembly.parts(
-            front, directory, attended, saver, prober, feed, restored, store, run, certificate
+            front, directory, attended, saver, prober, feed, restored, store, begun.run, certificate
         )
         figures = LiveFigures(parts)
         broadcast = Broadcast(
@@ -106,7 +105,7 @@ class Lead:
         )
         scheduler, stalls = parts.scheduler, StallMeter(self._clock)
         api = assembly.api(
-            *(parts, front, broadcast, store, revocation_saver, vault.keykeeper),
+            *(parts, front, broadcast, begun, revocation_saver, vault.keykeeper),
             *(self._stop.is_set, asyncio.get_running_loop().time),
         )
         front.attach(api, feed, broadcast, stalls, figures)

@@ -45,13 +45,12 @@ log = logging.getLogger("openred.cluster")
 
 # An instance that connects says who it is within so long.
 JOIN_TIMEOUT_S: Final = 3.0
+JOIN_BYTES_MAX: Final = 4_096
 # An answer waits so long for a word of the database.
 CONFIRM_TIMEOUT_S: Final = 3.0
 INSTANCES_MAX: Final = 64
 # An answer waits so long for other instances to know what it reports.
 SPREAD_TIMEOUT_S: Final = 1.0
-# A session of an instance that is cut off has ended after this: it lasts five minutes, and clocks differ.
-SESSIONS_S: Final = 360.0
 # Before the names of followers, in the log.
 PREFIX: Final = "instance "
 # The name under which the store keeps what is known of the followers.
@@ -148,8 +147,12 @@ class LeaderFront:
         return self._followers.horizon_s(now_s)
 
     def _heard(self, member: Member, now_s: float) -> None:
-        if member.through_s is not None:
-            self._followers.heard(self._members[member]["run"], member.through_s, now_s)
+        if member.through_s is None:
+            return
+        if self._followers.heard(self._members[member]["run"], member.through_s, now_s):
+            log.warning(
+                "several that live are %s: give each a name of its own by OPENRED_INSTANCE", member.name
+            )
 
     def forget(self, name: str) -> bool:
         return self._followers.forget(name)
@@ -204,7 +207,7 @@ class LeaderFront:
     async def _spread(self) -> dict[str, bool]:
         """Wait until the others know all changes so far; tell whether all do that may still act on others."""
         known = await self._feeding.hub.known_to_all(SPREAD_TIMEOUT_S)
-        linked = self._followers.all_linked(self._attended.now().attended_s, SESSIONS_S)
+        linked = self._followers.all_linked(self._attended.now().attended_s)
         return {"everywhere": known and linked}
 
     def works(self) -> Sequence[Work]:
@@ -214,7 +217,7 @@ class LeaderFront:
         """Take in an instance that follows, and feed it until its link ends."""
         try:
             async with asyncio.timeout(JOIN_TIMEOUT_S):
-                kind, content = await link.receive()
+                kind, content = await link.receive(JOIN_BYTES_MAX)
             if kind is not Kind.JOIN:
                 raise LinkBroken(f"an instance began with {kind.name}, expected is JOIN")
             told = read_json(kind, content)

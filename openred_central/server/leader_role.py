@@ -28,7 +28,7 @@ from .assembly import Assembly, log_unserved
 from .lead import Lead
 from .leader_front import LeaderFront
 from .membership import Membership, Standing, run_of
-from .vault import open_vault
+from .vault import Vault, open_vault
 
 if TYPE_CHECKING:
     from ..storage.postgres.store import PostgresStore
@@ -63,13 +63,13 @@ class LeaderRole:
         self._announce = announce
         self._front: LeaderFront | None = None
         self._went_back = False
-        self._has_led = False
         self.all_saved = True
 
     async def run(self) -> None:
         """Lead until another instance does, or this one stops.
 
-        Raises `StartError` or `StoreError` if nobody could lead with these settings, keys, or data.
+        Raises `StartError` or `StoreError` if this instance cannot lead, and has no copy of the directory to
+        go on with as a follower.
         """
         term = self._leadership.term
         try:
@@ -80,13 +80,16 @@ class LeaderRole:
             # Before anything was changed in this term: it is loaded again as it is now.
             log.warning("cannot lead now: %s", error)
             await asyncio.sleep(RETRY_S)
-        except (PassingError, StartError) as error:
+        except (StoreError, StartError) as error:
             # It may hold the lease again, in another term.
-            lost = self._leadership.term != term
-            if not lost and not (self._has_led and isinstance(error, PassingError)):
+            is_lost = self._leadership.term != term
+            if not is_lost and self._membership.standing is None:
                 raise
-            log.warning("cannot lead now: %s", error)
-            await asyncio.sleep(RETRY_S)
+            if is_lost or isinstance(error, PassingError):
+                log.warning("cannot lead now: %s", error)
+                await asyncio.sleep(RETRY_S)
+            else:
+                await self._leadership.give_up(error)
         finally:
             self._front = None
 
@@ -129,22 +132,39 @@ class LeaderRole:
             cluster_desk=membership.desk,
         )
         writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="writer")
-        vault = open_vault(configuration, assembly.clock, os.urandom, store, writer)
+        try:
+            vault = await in_thread(
+                self._loader, open_vault, configuration, assembly.clock, os.urandom, store, writer
+            )
+            await self._serve(assembly, front, directory, attended, writer, vault)
+        finally:
+            if not membership.stop.is_set():
+                front.close()
+            writer.shutdown(wait=False)
+
+    async def _serve(
+        self,
+        assembly: Assembly,
+        front: LeaderFront,
+        directory: Directory,
+        attended: AttendedTime,
+        writer: ThreadPoolExecutor,
+        vault: Vault,
+    ) -> None:
+        """Serve the directory until the term or the process ends. Raises as `run` does."""
+        await self._membership.close_operators()
         stop = asyncio.Event()
         # The service manager hears of the process, and not of each term.
         lead = Lead(assembly, front, Notifier({}, os.getpid(), str), stop)
         self._front = front
         beside = [asyncio.create_task(each) for each in (self._end_term(lead, stop), self._repair(lead))]
         try:
-            end = await lead.serve(directory, attended, None, store, writer, vault)
+            end = await lead.serve(directory, attended, None, self._store, writer, vault)
             self.all_saved = end.all_saved
         finally:
             for task in beside:
                 task.cancel()
-            if not membership.stop.is_set():
-                front.close()
             vault.close()
-            writer.shutdown(wait=False)
 
     def _load(self, assembly: Assembly) -> tuple[Directory, AttendedTime]:
         """Load what the database holds at one moment. Raises `StoreError`."""
@@ -175,16 +195,16 @@ class LeaderRole:
         membership.settings_lead()
         # Requests that wait for a leader find this one.
         membership.forwarder.retarget(self._own_way)
-        self._has_led = True
         self._announce()
 
     async def _end_term(self, lead: Lead, stop: asyncio.Event) -> None:
         membership = self._membership
         await membership.until(lambda: self._leadership.role is Role.FOLLOWER)
-        if membership.stop.is_set():
-            stop.set()
-        else:
+        # The process may also stop because it must not lead on this database.
+        if self._leadership.role is Role.FOLLOWER:
             lead.abandon()
+        else:
+            stop.set()
 
     async def _repair(self, lead: Lead) -> None:
         """Write again what the database has lost, each time that it went back, until cancelled."""

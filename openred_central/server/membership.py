@@ -27,6 +27,7 @@ from ..directory.losing import Losses
 from ..storage.postgres.leasing import LeaseRow
 from ..wording import counted
 from .assembly import Assembly
+from .operators import Operators
 from .public import Public
 
 log = logging.getLogger("openred.cluster")
@@ -77,6 +78,8 @@ class Membership:
         self.told: dict[str, Any] = {}
         # Settings of this instance that the last leader had otherwise.
         self.differing = frozenset[str]()
+        # Their listener while no leader of this process has one.
+        self.operators: Operators | None = None
         self.desk = ClusterDesk(leadership.accept_database, Losses())
 
     @property
@@ -151,6 +154,12 @@ class Membership:
         while not (self.stop.is_set() or done()):
             self.changed.clear()
             await self.changed.wait()
+
+    async def close_operators(self) -> None:
+        """End the operators' listener of this instance as a follower, if there is one."""
+        operators, self.operators = self.operators, None
+        if operators is not None:
+            await operators.drain()
 
     def own_figures(self) -> ClusterFigures:
         """Return what this instance knows without a role of its own."""

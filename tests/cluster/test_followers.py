@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openred_central.cluster.followers import GRACE_S, Absent, Followers
+from openred_central.cluster.followers import GRACE_S, SESSIONS_S, Absent, Followers
 
 DAY_S = 86_400.0
 T0 = 1_000.0
@@ -105,6 +105,41 @@ def test_two_live_followers_of_one_name_both_count(leader: Leader) -> None:
     assert followers.horizon_s(T0 + 6) == T0
     followers.parted("run-b", has_drained=False)
     assert followers.horizon_s(T0 + 6) == T0 + 5
+
+
+def test_two_that_live_with_one_name_are_told_of_once_and_both_are_waited_for(leader: Leader) -> None:
+    followers = leader.followers
+    leader.follow("run-b2", "b", T0 + 5)
+    assert not followers.heard("run-b2", T0 + 20, T0 + 20)
+    assert followers.heard("run-b", T0 + 21, T0 + 21)
+    assert not followers.heard("run-b", T0 + 22, T0 + 22)
+    for run in ("run-b", "run-b2"):
+        followers.parted(run, has_drained=False)
+        assert not followers.all_linked(T0 + 23), "it may take a session for valid"
+        assert not followers.may_bury(T0 + 60)
+        followers.joined(run, "b")
+    followers.parted("run-b", has_drained=True)
+    assert followers.all_linked(T0 + 23)
+
+
+def test_last_words_of_a_process_come_late_and_make_no_twin(leader: Leader) -> None:
+    followers = leader.followers
+    leader.follow("run-b2", "b", T0 + 5)
+    assert not followers.heard("run-b", T0 + 4, T0 + 30)
+    followers.parted("run-b", has_drained=False)
+    assert followers.all_linked(T0 + 30)
+
+
+def test_who_holds_sessions_is_waited_for_longer_than_who_holds_up_burials() -> None:
+    followers = Followers("run-a", "a", missing_s_max=30.0, changed=lambda: None)
+    followers.joined("run-b", "b")
+    followers.heard("run-b", T0, T0)
+    followers.parted("run-b", has_drained=False)
+    for now_s in (T0 + 40, T0 + 100, T0 + SESSIONS_S):
+        followers.horizon_s(now_s)
+        assert followers.may_bury(now_s) is (now_s > T0 + 45)
+        assert not followers.all_linked(now_s)
+    assert followers.all_linked(T0 + SESSIONS_S + 1)
 
 
 def test_operator_forgets_only_what_is_away(leader: Leader) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from openred_central.cluster.leadership import Leadership
 from openred_central.cluster.lease import Role, lease_times
-from openred_central.storage.postgres.leasing import Fenced, LeaseRow, RolledBack
+from openred_central.storage.postgres.leasing import Conflict, Fenced, LeaseRow, RolledBack
 from openred_central.storage.store import StoreError
 from tests.support.clock import VirtualClock
 from tests.support.waiting import until
@@ -252,6 +252,35 @@ async def test_fence_ends_the_lead_at_once(caplog: pytest.LogCaptureFixture) -> 
     assert desk.leadership.role is Role.FOLLOWER
     assert desk.leadership.row == desk.database.row
     assert "lost the lease: another run leads" in caplog.text
+
+
+async def test_conflict_of_rows_ends_the_term_and_begins_another(caplog: pytest.LogCaptureFixture) -> None:
+    desk = Desk()
+    await desk.lead()
+    desk.store.ended = Conflict("the rows are other ones")
+    assert not desk.leadership.may_change()
+    await desk.steps()
+    assert desk.leadership.role is Role.CATCHING_UP, "it has to load the directory again"
+    assert desk.leadership.term == 6
+    assert caplog.text.count("loads it anew: the rows are other ones") == 1
+
+
+async def test_lease_that_a_run_cannot_use_is_left_to_others_for_a_while(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    desk = Desk()
+    await desk.steps()
+    await desk.leadership.give_up(StoreError("a secret is damaged"))
+    assert desk.leadership.role is Role.FOLLOWER
+    assert desk.database.row.holder == ""
+    await desk.steps(59.0)
+    assert desk.leadership.role is Role.FOLLOWER
+    assert [record.message for record in caplog.records if record.levelno >= logging.WARNING] == [
+        "leaves the lease to others for 60 s: a secret is damaged",
+        "nobody was seen to lead for 6 s: nothing can be changed",
+    ]
+    await desk.steps(2.0)
+    assert desk.leadership.role is Role.CATCHING_UP
 
 
 async def test_leader_whose_renewals_fail_sees_who_took_its_lease() -> None:

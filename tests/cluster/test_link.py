@@ -66,6 +66,17 @@ async def test_what_is_no_message_ends_the_link(head: bytes, why: str) -> None:
     await worker.close()
 
 
+async def test_a_stranger_may_say_little() -> None:
+    leader, follower = await pair()
+    follower.send(Kind.JOIN, b"x" * 4_096)
+    assert await leader.receive(4_096) == (Kind.JOIN, b"x" * 4_096)
+    follower.send(Kind.JOIN, b"x" * 4_097)
+    with pytest.raises(LinkBroken, match="4097 bytes; 4096 are allowed"):
+        await leader.receive(4_096)
+    await leader.close()
+    await follower.close()
+
+
 async def test_an_end_that_does_not_read_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "QUEUE_BYTES_MAX", 1_000_000)
     owner, worker = await pair()

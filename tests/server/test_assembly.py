@@ -17,7 +17,8 @@ from openred_central.api.service import Api
 from openred_central.reporting.figures import LiveFigures, Parts
 from openred_central.security.sessions import CLAIM_KEY, SESSION_KEY
 from openred_central.server.alone import Alone
-from openred_central.server.assembly import UNSERVED_LOGGED_MAX, Assembly, descriptors_needed, log_unserved
+from openred_central.server.assembly import Assembly, descriptors_needed, log_unserved
+from openred_central.server.beginning import UNSERVED_LOGGED_MAX
 from openred_central.settings.config import Configuration
 from openred_central.storage.sqlite.sqlite import SqliteStore
 from openred_central.storage.store import MemoryStore, Store
@@ -41,6 +42,7 @@ class Assembled:
         )
         directory, attended = assembly.load(store)
         self.front = front = Alone(assembly)
+        begun = assembly.begin(store, len(directory))
         saver = assembly.saver(directory, attended, store, writer, None)
         feed = EventFeed(EventLog("run"), directory.nodes)
         prober = assembly.prober(directory, attended)
@@ -52,8 +54,8 @@ class Assembled:
             self.parts,
             front,
             broadcast,
-            store,
-            assembly.revocation_saver(store, writer),
+            begun,
+            assembly.revocation_saver(store, writer, begun.revoked),
             Here(),
             lambda: False,
             assembly.clock.monotonic_s,

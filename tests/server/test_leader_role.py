@@ -39,18 +39,32 @@ class Leadership:
         self._terms = iter(terms)
         self._last = terms[-1]
 
+        self.given_up: list[Exception] = []
+
     @property
     def term(self) -> int | None:
         return next(self._terms, self._last)
 
+    async def give_up(self, why: Exception) -> None:
+        self.given_up.append(why)
 
-async def lead(error: StoreError, *terms: int | None) -> None:
-    """Lead in the first of `terms` on a store that refuses with `error`; the lease has the last one then."""
-    membership: Any = SimpleNamespace(assembly=Assembly.here(Configuration()), leadership=Leadership(*terms))
+
+async def lead(error: StoreError, *terms: int | None, has_copy: bool = False) -> list[Exception]:
+    """Lead in the first of `terms` on a store that refuses with `error`; the lease has the last one then.
+
+    Return for what the lease was given up.
+    """
+    leadership = Leadership(*terms)
+    membership: Any = SimpleNamespace(
+        assembly=Assembly.here(Configuration()),
+        leadership=leadership,
+        standing=object() if has_copy else None,
+    )
     store: Any = Refusing(error)
     others: Any = None
     with ThreadPoolExecutor(max_workers=1) as loader:
         await LeaderRole(membership, store, others, others, loader, others).run()
+    return leadership.given_up
 
 
 @pytest.mark.parametrize("error", [Fenced("b leads in term 2"), RolledBack(3, 1.0)])
@@ -68,3 +82,12 @@ async def test_a_database_that_is_away_ends_no_instance_whose_lease_has_run_out(
 async def test_a_directory_that_nobody_can_load_ends_the_instance() -> None:
     with pytest.raises(StoreError, match="damaged"):
         await lead(StoreError("damaged"), 1)
+
+
+async def test_an_instance_that_has_a_copy_goes_on_with_it_and_leaves_the_lease_to_others() -> None:
+    damaged = StoreError("damaged")
+    assert await lead(damaged, 1, has_copy=True) == [damaged]
+
+
+async def test_a_database_that_is_away_for_a_moment_costs_nobody_the_lease() -> None:
+    assert await lead(PassingError("the connection broke"), 1, has_copy=True) == []

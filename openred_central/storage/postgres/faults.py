@@ -8,6 +8,7 @@ from typing import Final
 import asyncpg
 
 from ..store import PassingError, StoreError
+from .leasing import Conflict
 
 # Advice by SQLSTATE, or by the two characters of its class.
 ADVICE: Final = {
@@ -32,6 +33,8 @@ ADVICE: Final = {
 SEE_LOG: Final = "see the log of the database"
 # Classes of errors, and single ones, that may be gone at the next attempt.
 _PASSING: Final = ("08", "25006", "40", "53", "55", "57")
+# The rows that are stored contradict those that were to be written.
+_CONFLICTS: Final = ("23", "OR")
 # After one of these nobody knows what became of the statement: the connection ended with it.
 _ENDING: Final = ("08", "57P")
 
@@ -62,7 +65,13 @@ def fault(doing: str, error: BaseException) -> StoreError:
     text = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, asyncpg.PostgresError):
         sqlstate = error.sqlstate or "08000"
-        kind = PassingError if sqlstate.startswith(_PASSING) else StoreError
+        kind = (
+            Conflict
+            if sqlstate.startswith(_CONFLICTS)
+            else PassingError
+            if sqlstate.startswith(_PASSING)
+            else StoreError
+        )
         return kind(f"cannot {doing}: {text} (SQLSTATE {sqlstate}); {advice(sqlstate)}")
     if isinstance(error, ssl.SSLError):
         return StoreError(f"cannot {doing}: {text}; check sslmode and sslrootcert in the URL")

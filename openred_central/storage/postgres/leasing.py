@@ -32,6 +32,13 @@ class Fenced(NotLeading):
     """Another run leads, or led since: this run must not write."""
 
 
+class Conflict(StoreError):
+    """The rows in the database are not those that the copy of the directory in this run comes from.
+
+    Somebody has changed them by hand, so the next commits would be refused as well.
+    """
+
+
 class RolledBack(StoreError):
     """The run still holds its term, but the database is at an earlier commit, or at one of another tag.
 

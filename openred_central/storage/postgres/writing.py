@@ -22,7 +22,7 @@ from ..store import PassingError, StoreError
 from .access import Access
 from .faults import Interrupted
 from .history import History
-from .leasing import Fenced, LeaseRow, RolledBack
+from .leasing import Conflict, Fenced, LeaseRow, RolledBack
 from .link import Link, call_of
 
 log = logging.getLogger("openred.storage")
@@ -31,6 +31,8 @@ log = logging.getLogger("openred.storage")
 WRITE_TIMEOUT_S: Final = 6.0
 # A renewal touches one row, and a lease is short.
 RENEW_TIMEOUT_S: Final = 1.0
+# A conflict ends a term, unless another one did within so long: then loading the directory did not help.
+CONFLICT_PAUSE_S: Final = 60.0
 # The pause before the row is looked at again.
 LOOK_AGAIN_S: Final = 0.25
 
@@ -49,8 +51,10 @@ async def look(link: Link) -> LeaseRow:
     row = await link.read(SELECT_ROW, (), RENEW_TIMEOUT_S)
     if row is None:
         raise StoreError(f"{link.server.address.location} has lost its row `cluster`: restore a backup")
-    *values, leader = row
-    return LeaseRow._make([*values, orjson.loads(leader)])
+    *values, written = row
+    leader = orjson.loads(written)
+    # Anybody may have written there by hand.
+    return LeaseRow._make([*values, leader if isinstance(leader, dict) else {}])
 
 
 class Writer:
@@ -76,6 +80,7 @@ class Writer:
         self._leader: Mapping[str, Any] = {}
         self._at = Position(0, 0)
         self.seq = 0
+        self._conflict_s = -math.inf
         self.confirmed_s = self.shown_s = -math.inf
 
     async def take(self, seen: LeaseRow, term_least: int, leader: Mapping[str, Any], at: float) -> bool:
@@ -108,7 +113,7 @@ class Writer:
         """Write by a function of the schema, with as many attempts as it takes until the outcome is known.
 
         `values` are what it gets after the fence. Raises `Fenced` or `RolledBack` where the row refuses it,
-        another `StoreError` where it was not written.
+        `Conflict` where other rows do, another `StoreError` where it was not written.
         """
         async with self._turn:
             self._require_term()
@@ -124,6 +129,11 @@ class Writer:
                     if await self._settle(following):
                         break
                     continue
+                except Conflict as error:
+                    now_s, former_s = self._elapsed_s(), self._conflict_s
+                    if now_s - former_s > CONFLICT_PAUSE_S:
+                        self.ended, self._conflict_s = error, now_s
+                    raise
                 if passed:
                     self._at = following
                     self._remember()
