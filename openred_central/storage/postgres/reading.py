@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Coroutine, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
@@ -25,6 +26,8 @@ Value = TypeVar("Value")
 
 # Kept values that are read at once.
 KEPT_ROWS: Final = 64
+# Parts that are asked for at one time: the answer to one takes longer than what is done with it.
+PARTS_AHEAD: Final = 3
 CLOSE_TIMEOUT_S: Final = 1.0
 
 SELECT_VITALS: Final = f"SELECT seq, {', '.join(Vitals._fields)} FROM openred.cluster"
@@ -135,13 +138,17 @@ class Reading:
     def _load(self, rows_max: int) -> Iterator[list[Sequence[Any]]]:
         """Yield records by columns, with what was heard since they were written."""
         cursor = self._run(self._open(SELECT_RECORDS))
-        following = self._thread.begin(self._records(cursor, rows_max))
+
+        def begin() -> Future[tuple[list[asyncpg.Record], list[asyncpg.Record]]]:
+            return self._thread.begin(self._records(cursor, rows_max))
+
+        # The database works on these parts while the caller does on another one.
+        coming = deque(begin() for _ in range(PARTS_AHEAD))
         while True:
-            rows, pages = self._result(following)
+            rows, pages = self._result(coming.popleft())
             if not rows:
                 return
-            # The database works on the next part while the caller does on this one.
-            following = self._thread.begin(self._records(cursor, rows_max))
+            coming.append(begin())
             columns: list[Sequence[Any]] = list(zip(*rows, strict=True))
             try:
                 lay_over(columns, columns.pop(), map(tuple, pages), self._left_alone)
