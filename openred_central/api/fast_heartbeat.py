@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from ..directory.lifecycle import State
-from ..directory.state.node import HELD, PROVEN
+from ..directory.state.node import BLOCKED, HELD, PROVEN
 from ..micro_engine.router import Answer, Answered
 from ..micro_engine.wire.messages import Request
 from .caller.proving import PROOF_FIELDS
@@ -30,7 +30,7 @@ def prepare(api: Api, request: Request) -> Answer | None:
             return None
     elif prover.strict:
         return None
-    undecided = PROVEN | HELD if repeated is None else HELD
+    undecided = BLOCKED | HELD | (PROVEN if repeated is None else 0)
     session = None if repeated is None else repeated.session.text
     registry = api.directory.nodes.registry
     slot_of, states, flags, apart = registry.slot_of, registry.states, registry.flags, registry.apart
@@ -40,8 +40,11 @@ def prepare(api: Api, request: Request) -> Answer | None:
     charge = api.limits.repeated_heartbeat_charge(proved=repeated is not None)
     if charge is None:
         return None
+    networks, may_be_in = api.directory.blocking.blocks.networks.texts, api.limits.may_be_in
 
     def answer(node_id: str, peer: str) -> Answered | None:
+        if networks and may_be_in(api.directory.blocking.blocks.networks, peer):
+            return None
         slot = slot_of(node_id)
         if slot is None or states[slot] != _ACTIVE or flags[slot] & undecided or slot in apart:
             return None

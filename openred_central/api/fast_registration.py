@@ -37,7 +37,7 @@ def register_plainly(api: Api, request: Request, body: Any, origin: Origin, now:
     Nothing is charged and nothing happens if it returns None. Raise `CallerError` as
     `Limits.charge_new_node`.
     """
-    if api.prover.strict or request.headers.has_any(PROOF_FIELDS):
+    if api.prover.strict or request.headers.has_any(PROOF_FIELDS) or api.directory.blocking.blocks:
         return None
     if not isinstance(body, dict) or not body.keys() <= _USUAL:
         return None

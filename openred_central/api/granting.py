@@ -68,7 +68,7 @@ async def grant(api: Api, request: Request) -> Response:
     if peer_id is not None and peer_id == node_id:
         fields.reject("peer_id", "has to be another node than node_id")
     fields.finish()
-    slot = api.directory.slot(node_id, now)
+    slot = api.directory.open_slot(node_id, now)
     shown = api.prover.for_grant(request, slot, now)
     if purpose == SESSION:
         return _session(api, request, shown, slot, now)
@@ -81,7 +81,7 @@ async def grant(api: Api, request: Request) -> Response:
         api.directory.heartbeat(slot, now)
         if shown.means is Means.KEY and not api.prover.is_bound(slot):
             bound["durable"] = await api.saved(api.directory.bind(slot))
-            slot = api.directory.slot(node_id, now)
+            slot = api.directory.open_slot(node_id, now)
     node = _side(registry.record(slot))
     issued_at, life_s = int(now.wall_s), lifetime_s(requested_s)
     if peer is None:

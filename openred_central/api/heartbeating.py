@@ -51,7 +51,7 @@ async def heartbeat(api: Api, request: Request, node_id: str) -> Response:
     now = api.now()
     if request.body:
         return await _update(api, request, node_id, now)
-    slot = api.directory.slot(node_id, now)
+    slot = api.directory.open_slot(node_id, now)
     shown = api.prover.for_sign_of_life(request, slot, now)
     limits = api.limits.charge_heartbeat(request, slot, proved=shown is not NOTHING)
     previous = api.directory.heartbeat(slot, now)
@@ -85,7 +85,7 @@ HEARTBEAT = Endpoint(
 
 
 async def _update(api: Api, request: Request, node_id: str, now: Now) -> Response:
-    slot = api.directory.slot(node_id, now)
+    slot = api.directory.open_slot(node_id, now)
     registration = _read_update(api, request, slot, Fields.of_body(request.json()))
     changed = api.directory.amended(slot, registration, now)
     # A change needs a proof also from a node that is asleep, before the change revives it.

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from ..directory.state.node import DISCOVERABLE
+from ..directory.state.node import is_visible
 from ..micro_engine.wire.messages import Request, Response
 from .caller.proving import PROOF_FIELDS
 from .endpoint import (
@@ -78,8 +78,9 @@ def _explained(api: Api, request: Request, node_id: str) -> Response:
     registry = api.directory.nodes.registry
     slot = registry.slot_of(node_id)
     is_node = slot is not None and api.prover.is_node(request, slot, now)
-    if slot is None or not (is_node or registry.flags[slot] & DISCOVERABLE):
+    if slot is None or not (is_node or is_visible(registry.flags[slot])):
         raise api.directory.not_found(node_id)
+    api.directory.blocking.refuse_slot(slot)
     private = is_node or api.forecast_public
     tag = node_tag(api.directory, slot, now, private=private)
     headers = (("ETag", f"W/{tag}"), ("Cache-Control", "no-cache, private" if private else "no-cache"))
@@ -117,7 +118,7 @@ GET_NODE = Endpoint(
 async def delete_node(api: Api, request: Request, node_id: str) -> Response:
     mode, ignored = _read_mode(request)
     now = api.now()
-    slot = api.directory.slot(node_id, now)
+    slot = api.directory.open_slot(node_id, now)
     api.prover.require(request, slot, now)
     api.require_store()
     if mode == values.FORGET:
@@ -181,7 +182,7 @@ async def lookup(api: Api, request: Request) -> Response:
     now, found, missing = api.now(), list[int](), list[str]()
     for node_id in node_ids:
         slot = api.directory.nodes.registry.slot_of(node_id)
-        if slot is None or not api.directory.nodes.registry.flags[slot] & DISCOVERABLE:
+        if slot is None or not is_visible(api.directory.nodes.registry.flags[slot]):
             missing.append(node_id)
         else:
             found.append(slot)

@@ -22,6 +22,9 @@ PROBLEMS = {
     "forbidden": Problem(
         403, "the claim is void or another node's, or the node has committed to another next key"
     ),
+    "blocked": Problem(
+        403, "the operator has blocked the node, its key, or a network; see `detail` and `blocked_until`"
+    ),
     "not_found": Problem(404, "no such path"),
     "node_not_found": Problem(404, "no such node"),
     "token_not_found": Problem(404, "no such token is remembered; send it whole"),
@@ -60,6 +63,8 @@ FOR_OPERATORS = {
     "node_left": Problem(409, "an operator cannot wake a node that left on its own request"),
     "node_not_held": Problem(409, "an operator cannot release a node that is not held"),
     "key_not_found": Problem(404, "the directory has no key of that id"),
+    "block_not_found": Problem(404, "there is no such block"),
+    "blocks_full": Problem(409, "the limit of blocks is reached"),
     "no_cluster": Problem(409, "a server that is in no cluster is asked about one"),
     "instance_not_found": Problem(404, "no instance of that name is away"),
     "snapshot_failed": Problem(503, "a snapshot for an operator could not be taken"),
@@ -70,6 +75,7 @@ ALWAYS = (
     *("bad_request", "request_timeout", "content_too_large", "uri_too_long", "expectation_failed"),
     *("misdirected_request", "header_fields_too_large", "internal_error", "not_implemented"),
     *("too_many_connections", "http_version_not_supported"),
+    "blocked",
     # Where several processes serve.
     *("no_leader", "outcome_unknown", "behind"),
 )
@@ -97,6 +103,11 @@ PROBLEM: Schema = {
         },
         "reason": {"type": "string", "description": "Why a proof was refused."},
         "server_time": {"type": "string", "format": "date-time", "description": "The time of the server."},
+        "blocked_until": {
+            "type": ["string", "null"],
+            "format": "date-time",
+            "description": "The end of a block; null if it has none.",
+        },
         "violated-policies": {"type": "array", "items": {"type": "string"}},
         "id": {"type": "string", "description": "The id of the request in the log."},
     },

@@ -181,7 +181,7 @@ async def change_key(api: Api, request: Request, node_id: str) -> Response:
         key = load_node_key(given, rsa_bits_min=api.rsa_bits_min)
     except InvalidKey as error:
         raise invalid_key(error) from None
-    slot = api.directory.slot(node_id, now)
+    slot = api.directory.open_slot(node_id, now)
     api.prover.for_key_change(request, slot, key, now)
     # A crash must not bring a former key back.
     api.require_store()

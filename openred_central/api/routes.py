@@ -8,6 +8,7 @@ from typing import Any
 
 from ..micro_engine.engine import Engine
 from . import dashboard, discovering, events, granting, heartbeating, nodes, registering, status, vouching
+from .caller.blocking import unblocked
 from .caller.limiting import Handler
 from .endpoint import Endpoint
 from .service import Api
@@ -24,6 +25,8 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *(status.OPENAPI, status.REFERENCE),
 )
 
+# Whatever supervises the server is answered from any network: it would restart a server that seems dead.
+HEALTH_CHECKS = (status.LIVE, status.READY, status.HEALTH, status.LEADS)
 NAMES = tuple(endpoint.label for endpoint in ENDPOINTS)
 
 
@@ -37,6 +40,8 @@ def install(engine: Engine, api: Api, wrap: Wrap = lambda _, handler: handler) -
         handler: Handler = partial(endpoint.handler, api)
         if endpoint.limit is not None:
             handler = api.limits.limited(endpoint.limit, handler)
+        if endpoint not in HEALTH_CHECKS:
+            handler = unblocked(handler, api.directory.blocking.blocks, api.limits)
         handler = wrap(endpoint, handler)
         options: dict[str, Any] = {}
         if endpoint.body:

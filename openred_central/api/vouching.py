@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from ..clock import Now
 from ..directory.lifecycle import WIRE_NAMES
+from ..directory.state.node import BLOCKED
 from ..errors import CallerError
 from ..micro_engine.wire.messages import Request, Response
 from ..security.refusals import VerificationError
@@ -171,7 +172,7 @@ async def revoke(api: Api, request: Request) -> Response:
     if not everything and text is None:
         fields.reject(TOKEN_ID.name, "is required, unless all is true")
     fields.finish()
-    slot = api.directory.slot(node_id, now)
+    slot = api.directory.open_slot(node_id, now)
     api.prover.require(request, slot, now)
     api.require_store()
     if everything:
@@ -275,6 +276,8 @@ def _void(api: Api, name: str, token: KnownToken) -> str:
         return f"{name}: its node is no longer registered"
     if token.token_id in api.revocations:
         return f"{name}: it was revoked"
+    if registry.flags[slot] & BLOCKED:
+        return f"{name}: its node is blocked"
     if registry.generation(slot) != token.generation:
         return f"{name}: all grants of its node were revoked, or its key was changed"
     return ""

@@ -25,7 +25,7 @@ MODULES: Final = {
     module.rstrip("_").replace("_", "-"): module
     for module in (
         *("serve", "config", "health", "systemd_unit", "snapshot", "export", "import_", "verify", "keys"),
-        *("cluster", "simulate"),
+        *("block", "unblock", "blocks", "cluster", "simulate"),
         *("register", "heartbeat", "discover", "node", "stats", "watch", "leave", "keygen", "example"),
         "completion",
     )
@@ -49,7 +49,7 @@ the directory with --url or OPENRED_URL.
 """
 # A key id, the base64url of 32 bytes, that begins with a dash.
 _KEY_ID: Final = re.compile(r"-[A-Za-z0-9_-]{42}")
-_TAKES_KEY_ID: Final = ("--next-key",)
+_TAKES_KEY_ID: Final = ("--next-key", "--key")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from ..clock import Now
 from ..errors import CallerError
 from ..wording import counted, span
+from .blocking import Blocking
 from .discovery import Draw, Query
 from .empathy.forecast import Forecast
 from .empathy.paces import Paces
@@ -40,9 +41,10 @@ from .registration import (
     taken,
 )
 from .saving import Saving
+from .state.blocks import BLOCK
 from .state.kept import UNUSABLE
 from .state.node import (
-    DISCOVERABLE,
+    BLOCKED,
     GENERATION_BASE_MAX,
     HELD,
     KEYED,
@@ -51,6 +53,7 @@ from .state.node import (
     Profile,
     Record,
     hash_id,
+    is_visible,
 )
 
 # The tolerance covers two heartbeats, whatever an operator advises.
@@ -126,6 +129,7 @@ class Directory:
             nodes_max=options.nodes_max,
             patience_factor_max=options.patience_factor_max,
         )
+        self.blocking = Blocking(self.nodes)
         self.expiry = Expiry(self.nodes, mass_silence, probing=options.probing)
         self.saving = Saving(self.nodes, self.expiry)
         pace_s_max = lifecycle.heartbeat_tolerance_s / (HEARTBEATS_PER_TOLERANCE * ADVICE_MAX)
@@ -157,6 +161,7 @@ class Directory:
         self.keepers: dict[str, Callable[[str, bytes], None]] = {
             PATIENCE: self.nodes.restore_patience,
             CLUSTER: self.kept_for_others.__setitem__,
+            BLOCK: self.blocking.blocks.take,
         }
         if self.visiting is None:
             # Nothing would keep them up to date, or forget them with their nodes.
@@ -208,15 +213,18 @@ class Directory:
         is accepted, as a sign of life, and not for a node that is bound to its key. `signed`: the
         registration is signed with the key that it names, which binds the node to that key.
 
-        Raise `CallerError`: 403 ``forbidden`` if it breaks the commitment to a next key, 409
+        Raise `CallerError`: 403 ``blocked``, 403 ``forbidden`` if it breaks the commitment to a next key, 409
         ``node_id_taken``, 503 ``directory_full``. A known node may always change, unless its record grows by
         more than there is room for.
         """
         self.require_lead()
+        self.blocking.refuse_registration(registration)
         slot = self.nodes.registry.slot_of(registration.node_id)
         if slot is None:
             return self._register_new(registration, signed, now)
         known = self.nodes.registry.record(slot)
+        # Another key is no way around a block. Another address is: the block is of the former one alone.
+        self.blocking.refuse_key_of(known)
         if known.flags & PROVEN and not (proved and names_key_of(registration, known)):
             raise taken(
                 registration.node_id,
@@ -283,11 +291,12 @@ class Directory:
         """Write a record that `amended` returned; the node proved to be that node.
 
         Return the number of the change. Raise `CallerError` 503 ``directory_full`` if the record grows by
-        more than there is room for.
+        more than there is room for, 403 ``blocked``.
         """
         self.require_lead()
+        self.blocking.refuse_record(record)
         self._require_bytes(self.nodes.registry.bytes_added(record))
-        return self.nodes.rewrite(record)
+        return self.nodes.rewrite(record._replace(flags=record.flags & ~BLOCKED))
 
     def bind(self, slot: int) -> int:
         """Bind the node in `slot` to its key, with which it signed. Return the number of the change."""
@@ -299,19 +308,20 @@ class Directory:
         """Give the node in `slot` a new key, with which it signed, and bind it to that key.
 
         `public_key` is the canonical text; `next_key`, as in `Record`, replaces the former commitment.
-        Everything that the former key granted is void from now on. Return the number of the change.
+        Everything that the former key granted is void from now on. Return the number of the change. Raise
+        `CallerError` 403 ``blocked``.
         """
         self.require_lead()
         record = self.nodes.registry.record(slot)
         profile = Profile.decode(record.profile)._replace(public_key=public_key)
-        return self.nodes.rewrite(
-            record._replace(
-                profile=profile.encode(),
-                flags=record.flags | PROVEN | KEYED,
-                generation=record.generation + 1,
-                next_key=next_key,
-            )
+        record = record._replace(
+            profile=profile.encode(),
+            flags=record.flags | PROVEN | KEYED,
+            generation=record.generation + 1,
+            next_key=next_key,
         )
+        self.blocking.refuse_record(record)
+        return self.nodes.rewrite(record)
 
     def revoke_all(self, slot: int) -> int:
         """Make void everything that the node in `slot` was granted. Return the number of the change."""
@@ -429,13 +439,22 @@ class Directory:
             raise self._unknown(node_id, now)
         return slot
 
+    def open_slot(self, node_id: str, now: Now) -> int:
+        """Return the slot of a node that no block covers.
+
+        Raise `CallerError` as `slot`, and 403 ``blocked``.
+        """
+        slot = self.slot(node_id, now)
+        self.blocking.refuse_slot(slot)
+        return slot
+
     def visible_slot(self, node_id: str) -> int:
         """Return the slot of a node that everybody may see.
 
         Raise `CallerError` 404 ``node_not_found``, with one text for a node that is hidden, dead or unknown.
         """
         slot = self.nodes.registry.slot_of(node_id)
-        if slot is None or not self.nodes.registry.flags[slot] & DISCOVERABLE:
+        if slot is None or not is_visible(self.nodes.registry.flags[slot]):
             raise self.not_found(node_id)
         return slot
 

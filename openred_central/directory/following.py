@@ -14,6 +14,7 @@ from ..errors import InternalBug
 from .directory import Directory
 from .frame import Check, Frame, HabitChunk, LoadPart, Outlook
 from .hearing import hearing
+from .state.blocks import name_of
 from .state.columns import records_of
 from .state.habits import CHUNK_SLOTS
 from .state.node import Record
@@ -74,6 +75,7 @@ class Following:
             nodes.tombstones.take(tombstone)
         for chunk in part.habits:
             self._take_habits(chunk)
+        self._take_blocks(part.blocks)
         self._end_load(part)
 
     def end_first_load(self) -> None:
@@ -91,6 +93,8 @@ class Following:
         if frame.seq != self.seq + 1:
             raise Gap(f"frame {frame.seq} came after frame {self.seq}")
         nodes, batch = self._nodes, frame.batch
+        # A record must not be seen with its flag, and without the block that explains it.
+        self._take_blocks(batch.kept)
         yield from _sliced(self._free, batch.freed_slots)
         yield from _sliced(nodes.tombstones.lift, batch.lifted_id_hashes)
         yield from _sliced(self._write, batch.records)
@@ -114,6 +118,7 @@ class Following:
         No frame may be applied meanwhile. All that was heard here is due to be told again.
         """
         nodes, next_slot, standing, part = self._nodes, 0, set[str](), None
+        blocks, blocked = self.directory.blocking.blocks, set[str]()
         for part in parts:
             for record in () if part.records is None else records_of(part.records):
                 yield from _sliced(self._free, range(next_slot, record.slot))
@@ -125,6 +130,8 @@ class Following:
                     nodes.tombstones.take(tombstone)
             for chunk in part.habits:
                 self._take_habits(chunk)
+            self._take_blocks(part.blocks)
+            blocked.update(name for name, _ in part.blocks)
             yield
         if part is None:
             raise InternalBug("a load has no parts")
@@ -134,6 +141,7 @@ class Following:
                 if tombstone.id_hash not in standing:
                     nodes.tombstones.lift(tombstone.id_hash)
             yield
+        self._take_blocks([(name_of(block), None) for block in blocks if name_of(block) not in blocked])
         self._end_load(part)
         marks = nodes.changes.heard.marks
         marks[:] = bytes([HEARD]) * len(marks)
@@ -204,6 +212,10 @@ class Following:
         habits.make_room(first + CHUNK_SLOTS)
         habits.unpack(chunk.number, chunk.packed)
         habits.odds[first : first + CHUNK_SLOTS] = array("b", chunk.odds)
+
+    def _take_blocks(self, blocks: Iterable[tuple[str, bytes | None]]) -> None:
+        for name, value in blocks:
+            self.directory.blocking.blocks.take(name, value)
 
     def _take_outlook(self, outlook: Outlook | None) -> None:
         forecast = self.directory.forecast

@@ -8,6 +8,7 @@ from typing import Final
 from ..clock import Now
 from .directory import Directory
 from .frame import Check, Frame, HabitChunk, LoadPart, Outlook
+from .state.blocks import is_block, name_of, pack
 from .state.changes import Batch
 from .state.columns import columns_of
 from .state.habits import CHUNK_SLOTS
@@ -56,7 +57,7 @@ class Leading:
         return Frame(
             self.seq,
             now.wall_s,
-            batch._replace(kept=(), pages=()),
+            batch._replace(kept=[each for each in batch.kept if is_block(each[0])], pages=()),
             self._signs(),
             self._touched_habits(),
             None if self._outlook == former else self._outlook,
@@ -89,6 +90,9 @@ class Leading:
                 yield head._replace(records=columns_of(nodes.registry.records(taken)))
         for tombstones in nodes.tombstones.slices(LOAD_ROWS):
             yield head._replace(tombstones=tombstones)
+        blocks = [(name_of(block), pack(block)) for block in self._directory.blocking.blocks]
+        for some in _slices(lambda: len(blocks), LOAD_ROWS):
+            yield head._replace(blocks=blocks[some.start : some.stop])
         if self._directory.visiting is not None:
             for chunks in _slices(lambda: nodes.habits.chunks, LOAD_CHUNKS):
                 yield head._replace(habits=list(map(self._habit_chunk, chunks)))

@@ -31,7 +31,6 @@ from .state.fills import Fills
 from .state.habits import CHUNK_SLOTS, SLOWEST, Habits
 from .state.kept import Kept
 from .state.node import (
-    DISCOVERABLE,
     HELD,
     PROVEN,
     UNREMEMBERED,
@@ -43,6 +42,7 @@ from .state.node import (
     hash_id,
     history_entry,
     is_discoverable,
+    is_visible,
     key_fingerprint,
 )
 from .state.registry import Registry
@@ -263,7 +263,7 @@ class Nodes:
     def rewrite(self, record: Record) -> int:
         """Replace a record, but not its state, under a new revision. Return the number of the change."""
         slot = record.slot
-        if self.registry.flags[slot] & ~record.flags & DISCOVERABLE:
+        if is_visible(self.registry.flags[slot]) and not is_visible(record.flags):
             self.concealed.add(record.node_id)
         self.write(record._replace(revision=self.next_revision()))
         # A node without a deadline is held back by `Expiry`, which arms it again.

@@ -47,7 +47,7 @@ class Saving:
     def due(self) -> int:
         """Number of rows that may be taken before the next flush; a page counts as `PAGE_ROWS`."""
         changes = self._nodes.changes
-        return changes.noted + PAGE_ROWS * changes.heard.due
+        return changes.noted + PAGE_ROWS * changes.heard.due + self._nodes.kept.at_once
 
     @property
     def pending_records(self) -> int:

@@ -14,8 +14,10 @@ from ..api.wire import values
 from ..api.wire.fields import Wrong
 from ..directory.lifecycle import DWELL_S_MAX, Event
 from ..directory.soundness import COUNTER_MAX, ROUNDING_S, find_fault
+from ..directory.state.blocks import Blocks, is_block
 from ..directory.state.changes import Vitals
 from ..directory.state.columns import row_of
+from ..directory.state.kept import UNUSABLE
 from ..directory.state.node import HISTORY_ENTRIES_MAX, KEYED, Profile, Record, Tombstone, decode_history
 from ..security.node_keys import InvalidKey, load_node_key
 from ..security.sessions import CLAIM_KEY, CLAIM_KEY_BYTES
@@ -62,8 +64,14 @@ def _admit_secret(secret: Secret) -> None:
             decode_revocations(secret.value)
         except ValueError as error:
             raise LineError(f"secret {REVOCATIONS} cannot be read: {error}") from error
+    elif is_block(secret.name):
+        try:
+            Blocks().take(secret.name, secret.value)
+        except UNUSABLE as error:
+            raise LineError(f"secret {secret.name} cannot be read: {error}") from error
     else:
-        raise LineError(f"secret name is {secret.name!r}, allowed is {CLAIM_KEY} or {REVOCATIONS}")
+        allowed = f"{CLAIM_KEY}, {REVOCATIONS} or the name of a block"
+        raise LineError(f"secret name is {secret.name!r}, allowed is {allowed}")
 
 
 def _admit_tombstone(tombstone: Tombstone, vitals: Vitals) -> None:

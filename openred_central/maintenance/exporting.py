@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from ..directory.state.blocks import is_block
 from ..security.sessions import CLAIM_KEY
 from ..security.tokens.revocations import encode_revocations
 from ..storage.loading import REVOCATIONS, load_revocations
@@ -75,6 +76,10 @@ def _items(store: Loads, *, secrets: bool, created_at: float) -> Iterator[Item]:
     current = {token_id: expires_at for token_id, expires_at in revoked.items() if expires_at > created_at}
     if current:
         yield Secret(REVOCATIONS, encode_revocations(current))
+    # Blocks hold there, too.
+    for name, value in store.load_kept():
+        if is_block(name):
+            yield Secret(name, value)
     for tombstones in store.load_tombstones(READ_ROWS):
         yield from tombstones
     for records in store.load_records(READ_ROWS):

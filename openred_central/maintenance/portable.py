@@ -21,6 +21,7 @@ from ..directory.octaves import CODE_MAX
 from ..directory.state.changes import Vitals
 from ..directory.state.columns import DIGEST_MASK, record_digest
 from ..directory.state.node import (
+    BLOCKED,
     DISCOVERABLE,
     HELD,
     KEYED,
@@ -249,9 +250,6 @@ def decode(line: bytes, slot: int) -> Item | Totals:
 
 
 def _node(record: Record) -> dict[str, Any]:
-    unknown = record.flags & ~(DISCOVERABLE | LEFT | PROVEN | KEYED | HELD | OBSERVED | UNREMEMBERED)
-    if unknown:
-        raise LineError(f"flags {unknown:#x} are not known to version {VERSION} of the format")
     if record.state not in LIVE_STATES:
         raise LineError(f"no node is in state {record.state}")
     profile = Profile.decode(record.profile)
@@ -261,6 +259,7 @@ def _node(record: Record) -> dict[str, Any]:
         "held": bool(record.flags & HELD),
         "observed": bool(record.flags & OBSERVED),
         "unremembered": bool(record.flags & UNREMEMBERED),
+        "blocked": bool(record.flags & BLOCKED),
         "generation": record.generation,
         "next_key": record.next_key,
         "longest": record.longest,
@@ -322,6 +321,7 @@ def _read_node(fields: LineFields, slot: int) -> Record:
             | fields.flag("held", default=False) * HELD
             | fields.flag("observed", default=False) * OBSERVED
             | fields.flag("unremembered", default=False) * UNREMEMBERED
+            | fields.flag("blocked", default=False) * BLOCKED
         ),
         registered_at=fields.number("registered_at"),
         last_seen_at=fields.number("last_seen_at"),

@@ -24,6 +24,7 @@ from ..settings.config import SETTINGS
 from ..storage.copies.restoring import Restored
 from ..storage.loading import LOAD_ROWS
 from ..storage.store import Store
+from ..tasks.blockkeeper import Blockkeeper
 from ..tasks.notifier import Notifier
 from ..tasks.periodic import Supervisor, in_thread
 from ..tasks.saver import RevocationSaver, Saver
@@ -114,9 +115,11 @@ class Lead:
         addresses = await self._start_front(certificate, tasks)
         on_signal(lambda: directory.expiry.release_hold(attended.now()), [signal.SIGUSR1])
         on_signal(partial(renew, certificate, front.renew_tls), [signal.SIGHUP])
+        blockkeeper = Blockkeeper(directory, attended.now)
         optional = {"snapshotter": parts.snapshotter, "forecaster": assembly.forecaster(directory, attended)}
         tasks += self._begin(
             *(("scheduler", scheduler.run), ("prober", prober.run), ("broadcast", broadcast.run)),
+            ("blockkeeper", blockkeeper.run),
             *(("watching", api.watching.run), ("stall meter", stalls.run), ("notifier", self._notifier.run)),
             *(*front.works(), *((name, task.run) for name, task in optional.items() if task)),
         )
@@ -134,7 +137,7 @@ class Lead:
             cut, *_ = await asyncio.gather(*(each.drain() for each in listening))
             stalls.stop()
             # Stop the time before the last flush, so that nothing changes after it.
-            for task in (scheduler, vault.keykeeper, *optional.values()):
+            for task in (scheduler, blockkeeper, vault.keykeeper, *optional.values()):
                 if task:
                     task.stop()
             await prober.stop()
@@ -175,6 +178,7 @@ class Lead:
         while (more := await in_thread(reader, next, tombstones, None)) is not None:
             repair.compare_tombstones(more)
         rows = repair.note()
+        directory.blocking.store_all()
         revocation_saver.revocations.store_all()
         await revocation_saver.save()
         saver.wake()

@@ -36,6 +36,8 @@ _RECORDS_AS_BYTES: Final = _RECORDS.replace("t", "s")
 _TOMBSTONES: Final = "ttddtQBt"
 _HABITS: Final = "Iss"
 _SIGNS: Final = "Iddf"
+# The name of a block, and its value, which is never empty; empty for a block that is removed.
+_BLOCKS: Final = "ts"
 
 Row = TypeVar("Row")
 
@@ -57,6 +59,7 @@ def pack(frame: Frame, version: int) -> bytes:
             _section(_columns([(id_hash,) for id_hash in batch.lifted_id_hashes], "t")),
             _section(_by_columns(records, _RECORDS_AS_BYTES)),
             _section(_columns(batch.tombstones, _TOMBSTONES)),
+            _section(_blocks(batch.kept)),
             _section(pack_signs(frame.signs)),
             _section(_columns(frame.habits, _HABITS)),
             _section(_outlook(frame.outlook)),
@@ -82,6 +85,7 @@ def pack_part(part: LoadPart, version: int) -> bytes:
             _section(_columns(part.tombstones, _TOMBSTONES)),
             _section(_columns(part.habits, _HABITS)),
             _section(_outlook(part.outlook)),
+            _section(_blocks(part.blocks)),
         )
     )
 
@@ -130,6 +134,7 @@ def _frame(reader: _Reader) -> Frame:
         [id_hash for (id_hash,) in lifted],
         Vitals._make(vitals),
         last_change,
+        kept=reader.section().rows(_BLOCKS, _block),
     )
     signs = SignColumns._make(reader.section().columns(_SIGNS))
     habits = reader.section().rows(_HABITS, _habit_chunk)
@@ -150,6 +155,7 @@ def _part(reader: _Reader) -> LoadPart:
         reader.section().rows(_TOMBSTONES, Tombstone._make),
         reader.section().rows(_HABITS, _habit_chunk),
         _read_outlook(reader.section()),
+        reader.section().rows(_BLOCKS, _block),
     )
 
 
@@ -158,6 +164,15 @@ def _habit_chunk(row: Iterable[Any]) -> HabitChunk:
     if (len(chunk.packed), len(chunk.odds)) != (PACKED_BYTES, CHUNK_SLOTS):
         raise FrameError(f"has a chunk of habits of {len(chunk.packed)} and {len(chunk.odds)} bytes")
     return chunk
+
+
+def _blocks(blocks: Sequence[tuple[str, bytes | None]]) -> bytes:
+    return _columns([(name, value or b"") for name, value in blocks], _BLOCKS)
+
+
+def _block(row: Iterable[Any]) -> tuple[str, bytes | None]:
+    name, value = row
+    return name, value or None
 
 
 def _outlook(outlook: Outlook | None) -> bytes:

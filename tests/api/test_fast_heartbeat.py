@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openred_central.api.routes import install
+from openred_central.directory.state.blocks import Block, Kind
 from openred_central.errors import CallerError
 from openred_central.limits.gcra import Policy
 from openred_central.security.signing import PrivateKey
@@ -111,9 +112,27 @@ class Way:
                 return slot is not None and directory.revoke_all(slot)
             if action == "change key":
                 return slot is not None and directory.change_key(slot, LATER.public_text, "")
+            if action.endswith("block"):
+                return self.judge(action, name)
             return getattr(directory, action)(name, now)
         except CallerError as error:
             return error.code
+
+    def judge(self, action: str, name: str) -> list[int]:
+        """Block the node by what `action` says, or end all blocks. Return how many nodes have changed."""
+        blocking, key = self.world.directory.blocking, KEYS[name].key_id if name in KEYS else None
+        subjects = {
+            "id block": (Kind.ID, name),
+            "key block": (Kind.KEY, key or LATER.key_id),
+            # All callers are there, and all nodes.
+            "network block": (Kind.NETWORK, "192.0.2.0/24"),
+        }
+        if action in subjects:
+            blocking.add(Block(*subjects[action], "spam", self.world.now().wall_s, None))
+        else:
+            for block in list(blocking.blocks):
+                blocking.remove(block.kind, block.subject)
+        return list(blocking.judging())
 
     def save(self) -> object:
         """Return what the store gets next."""
@@ -147,6 +166,7 @@ ACT = st.tuples(
         [
             *("register", "be away", "come back", "sign", "revoke", "change key"),
             *("hold", "release", "wake", "leave", "forget"),
+            *("id block", "key block", "network block", "unblock", "unblock"),
         ]
     ),
     NODES,

@@ -17,6 +17,7 @@ from openred_central.directory.leading import Leading
 from openred_central.directory.life.mass_silence import MassSilenceOptions
 from openred_central.directory.lifecycle import State
 from openred_central.directory.merging import Merger
+from openred_central.directory.state.blocks import Block, Kind
 from openred_central.directory.state.signs import SignColumns
 from openred_central.errors import CallerError
 from openred_central.storage.frames import pack, pack_part, unpack, unpack_part
@@ -67,7 +68,7 @@ class Origin:
         random, directory, now = self.random, self.directory, self.now
         name = random.choice(self.names)
         with suppress(CallerError):
-            match random.randrange(12):
+            match random.randrange(13):
                 case 0 | 1 | 2:
                     services, habits = random.choice(SERVICES), random.random() < 0.9
                     away_until_at = random.choice((None, 0.0, now.wall_s + 20))
@@ -88,6 +89,23 @@ class Origin:
                 case 11:
                     self.pass_time(random.choice((0.25, 1.0, 2.0)))
                     self.visit()
+                case 12:
+                    self.block(name)
+
+    def block(self, node_id: str) -> None:
+        """Block a node or a network, or end a block. Records may have their flags later."""
+        blocking, random = self.directory.blocking, self.random
+        known = list(blocking.blocks)
+        if known and random.random() < 0.6:
+            ended = random.choice(known)
+            blocking.remove(ended.kind, ended.subject)
+        else:
+            network = Kind.NETWORK, f"192.0.2.{random.randrange(4)}/32"
+            kind, subject = network if random.random() < 0.2 else (Kind.ID, node_id)
+            blocking.add(Block(kind, subject, "spam", self.now.wall_s, None))
+        if random.random() < 0.8:
+            for _ in blocking.judging():
+                pass
 
     def visit(self) -> None:
         """Visit all nodes that are due for it."""
@@ -142,6 +160,7 @@ def content(directory: Directory, now: Now) -> dict[str, object]:
         "index": sorted(nodes.index.members()),
         "check": Check.of(nodes),
         "bytes": registry.bytes_held,
+        "blocks": sorted(directory.blocking.blocks),
         "revision": nodes.revision,
         "apart": registry.apart,
         "expected": [forecast.expected(slot, now.attended_s) for slot in slots],
@@ -182,6 +201,7 @@ DROPPED: dict[str, Callable[[Frame], Frame]] = {
     "records": lambda frame: frame._replace(batch=frame.batch._replace(records=[])),
     "tombstones": lambda frame: frame._replace(batch=frame.batch._replace(tombstones=[])),
     "lifted": lambda frame: frame._replace(batch=frame.batch._replace(lifted_id_hashes=[])),
+    "blocks": lambda frame: frame._replace(batch=frame.batch._replace(kept=())),
     "signs": lambda frame: frame._replace(signs=SignColumns()),
     "habits": lambda frame: frame._replace(habits=[]),
     "outlook": lambda frame: frame._replace(outlook=None),
@@ -203,7 +223,7 @@ def test_every_section_of_a_frame_counts(seed: int, dropped: str) -> None:
     for frame in origin.commit_all():
         with suppress(Differs):
             apply(following, DROPPED[dropped](unpack(frame)))
-    if dropped in ("signs", "habits", "outlook"):
+    if dropped in ("blocks", "signs", "habits", "outlook"):
         assert content(following.directory, origin.now) != content(origin.directory, origin.now)
     else:
         assert differed, "the digest shows it at once"

@@ -58,6 +58,7 @@ HABITS = st.lists(
     ),
     max_size=2,
 )
+BLOCKS = st.lists(st.tuples(TEXTS, st.none() | st.binary(min_size=1, max_size=9)), max_size=3)
 OUTLOOKS = st.none() | st.builds(Outlook, TIMES, TIMES, BYTES, st.binary(max_size=9))
 
 
@@ -82,7 +83,7 @@ FRAMES = st.builds(
         st.builds(Vitals, TIMES, COUNTERS, TIMES),
         COUNTERS,
         st.just(()),
-        st.just(()),
+        BLOCKS,
     ),
     signs(),
     HABITS,
@@ -100,6 +101,7 @@ PARTS = st.builds(
     TOMBSTONES,
     HABITS,
     OUTLOOKS,
+    BLOCKS,
 )
 
 
@@ -145,7 +147,7 @@ def test_damage_is_refused_or_does_no_harm(frame: Frame, part: LoadPart, data: s
 
 def test_other_versions_and_kinds_are_refused() -> None:
     part = pack_part(LoadPart(1, 2, 3, 4, 0.5), LINK_VERSION)
-    assert unpack_part(part) == LoadPart(1, 2, 3, 4, 0.5, None, [], [])
+    assert unpack_part(part) == LoadPart(1, 2, 3, 4, 0.5, None, [], [], None, [])
     with pytest.raises(FrameError, match=r"version [0-9]+ and kind"):
         unpack_part(bytes([LINK_VERSION + 1]) + part[1:])
     with pytest.raises(FrameError, match=r"version [0-9]+ and kind"):

@@ -8,7 +8,7 @@ from typing import Any
 from ...clock import Now
 from ...directory.directory import Directory
 from ...directory.lifecycle import LIVE_STATES
-from ...directory.state.node import DISCOVERABLE, HELD, LEFT
+from ...directory.state.node import BLOCKED, DISCOVERABLE, HELD, LEFT
 from ...micro_engine.wire.messages import Request, Response
 from ...wording import rfc3339
 from ..status import dark_figures
@@ -100,4 +100,5 @@ def _marks(directory: Directory, slot: int) -> dict[str, bool]:
         "discoverable": bool(flags & DISCOVERABLE),
         "left": bool(flags & LEFT),
         "held": bool(flags & HELD),
+        "blocked": bool(flags & BLOCKED),
     }

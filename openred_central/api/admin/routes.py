@@ -8,7 +8,7 @@ from typing import Any
 from ...micro_engine.engine import Engine
 from ...micro_engine.router import READING_METHODS
 from ...micro_engine.wire.messages import Request, Response
-from . import acting, clustering, listing
+from . import acting, blocking, clustering, listing
 from .admission import AdminEndpoint, Admission, Desk
 
 METRICS = acting.METRICS
@@ -16,6 +16,7 @@ ADMIN_ENDPOINTS = (
     *(listing.LIST_NODES, listing.GET_NODE, listing.LIST_DARK),
     *(acting.WAKE_NODE, acting.HOLD_NODE, acting.RELEASE_NODE, acting.PURGE_NODE),
     *(acting.SNAPSHOT, acting.RELEASE_MASS_SILENCE, acting.ROTATE_KEYS, acting.REVOKE_KEY),
+    *(blocking.BLOCK, blocking.UNBLOCK, blocking.LIST_BLOCKS),
     *(acting.FORGET_INSTANCE, clustering.ACCEPT_DATABASE, clustering.LIST_LOST),
 )
 
@@ -49,7 +50,7 @@ def _admitted(
         return await endpoint.handler(desk, request, *names)
 
     async def admitted(request: Request, *names: str) -> Response:
-        subject = names[0] if names else None
+        subject = " ".join(names) or None
         return await admission.audited(request, endpoint.action, subject, lambda: act(request, *names))
 
     return admitted

@@ -15,6 +15,7 @@ from ...directory.state.registry import Registry
 from ...errors import CallerError
 from ...limits.gcra import UNUSED_S, NodeLimit, Policy, Table, Verdict, charge
 from ...limits.network_quota import NetworkQuota
+from ...limits.networks import Networks
 from ...limits.origins import IPV6_NETWORK_BYTES, Origin, Origins
 from ...micro_engine.wire.messages import Request, Response, StreamingResponse
 from ...security.refusals import REASONS
@@ -130,6 +131,10 @@ class Limits:
     def origin(self, request: Request) -> Origin:
         """Return where `request` came from; only trusted proxies are believed."""
         return self._origins.of(request.peer, request.headers.get)
+
+    def may_be_in(self, networks: Networks, peer: str) -> bool:
+        """Return whether a request from `peer` may be from one of `networks`, whatever its fields say."""
+        return self._origins.reads_fields or networks.find(peer) is not None
 
     def limited(self, name: str, handler: Handler) -> Handler:
         """Wrap `handler` in the policy `name`, charged by client address.

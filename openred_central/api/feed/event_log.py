@@ -19,7 +19,7 @@ from ...directory.empathy.groups import is_public, name_of
 from ...directory.empathy.watch import Darkness
 from ...directory.lifecycle import State
 from ...directory.nodes import Nodes
-from ...directory.state.node import DISCOVERABLE, Transition, transition_kind
+from ...directory.state.node import Transition, is_visible, transition_kind
 from ...wording import rfc3339
 
 # A few minutes of a busy directory, days of a quiet one.
@@ -301,7 +301,7 @@ class EventFeed:
         # A removed node may have been hidden.
         registry = self._nodes.registry
         slot = registry.slot_of(transition.node_id)
-        seen = slot is not None and registry.flags[slot] & DISCOVERABLE
+        seen = slot is not None and is_visible(registry.flags[slot])
         name = transition.node_id if seen else None
         document: dict[str, Any] = {
             "at": rfc3339(transition.at),

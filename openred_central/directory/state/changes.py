@@ -234,6 +234,11 @@ class PendingChanges:
             self._noted.add(key, self.last)
         return self.last
 
+    def number(self) -> int:
+        """Return the number of a change that is no record and no tombstone; the next batch has it."""
+        self.last += 1
+        return self.last
+
     def note_all(self, slots: Sequence[int]) -> int:
         """Note a change of the records in distinct `slots`. Return the one number of it all."""
         self.last += 1

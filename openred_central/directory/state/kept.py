@@ -1,7 +1,7 @@
-"""Learned values on their way to the store, each under a name.
+"""Learned values and blocks on their way to the store, each under a name.
 
-A value is packed only when a batch takes it, so noting it again and again costs nothing. All of it can be
-learned anew: a value that cannot be packed is left out, and keeps no batch from being stored.
+A value is packed only when a batch takes it, so noting it again and again costs nothing. What was learned can
+be learned anew: a value that cannot be packed is left out, and keeps no batch from being stored.
 """
 
 from __future__ import annotations
@@ -31,27 +31,40 @@ class Kept:
 
     def __init__(self) -> None:
         self._noted: dict[str, Pack] = {}
+        # Those that do not wait for a flush. A caller may wait for them.
+        self._at_once: dict[str, Pack] = {}
         # Those of the batch that is being saved.
         self._in_flight: dict[str, Pack] = {}
+        self._at_once_in_flight: dict[str, Pack] = {}
         # Names whose value could not be packed, with the error. Their stored values stay as they are.
         self.set_aside: dict[str, str] = {}
 
     def __len__(self) -> int:
         """Return how many values wait to be stored."""
-        return len(self._noted)
+        return len(self._noted) + len(self._at_once)
 
-    def note(self, name: str, pack: Pack) -> None:
+    @property
+    def at_once(self) -> int:
+        """Number of the values that the next batch takes, whatever its limit."""
+        return len(self._at_once)
+
+    def note(self, name: str, pack: Pack, *, at_once: bool = False) -> None:
         """Note that the value under `name` changed.
 
         `pack` returns the value when a batch takes it, of at most `VALUE_BYTES_MAX`, or None to remove it. It
-        replaces a former note, which keeps its place.
+        replaces a former note, which keeps its place. A value to store `at_once` has a name of its own kind.
         """
-        self._noted[name] = pack
+        (self._at_once if at_once else self._noted)[name] = pack
 
     def take(self, limit: int) -> list[tuple[str, bytes | None]]:
-        """Remove and return up to `limit` values for one batch, None for each that is to be removed."""
+        """Remove and return values for one batch, None for each that is to be removed.
+
+        They are all that are to be stored at once, and up to `limit` others.
+        """
         self._in_flight = {}
-        taken: list[tuple[str, bytes | None]] = []
+        self._at_once_in_flight, self._at_once = self._at_once, {}
+        taken = [(name, pack()) for name, pack in self._at_once_in_flight.items()]
+        limit += len(taken)
         left = BYTES_PER_BATCH
         while self._noted and len(taken) < limit:
             name, pack = next(iter(self._noted.items()))
@@ -73,5 +86,6 @@ class Kept:
 
     def put_back(self) -> None:
         """Make the values of the last batch pending again; those that were noted since are already."""
-        for name, pack in self._in_flight.items():
-            self._noted.setdefault(name, pack)
+        self._noted = self._in_flight | self._noted
+        self._at_once = self._at_once_in_flight | self._at_once
+        self._in_flight, self._at_once_in_flight = {}, {}

@@ -33,6 +33,8 @@ HELD = 16
 OBSERVED = 32
 # The node wishes that nothing is remembered of its habits.
 UNREMEMBERED = 64
+# A block of an operator covers the node (see `blocking`).
+BLOCKED = 128
 
 HISTORY_ENTRIES_MAX = 16
 # Highest start of the generations of a run. With a revision added they stay below 2^53, the limit of integers
@@ -44,7 +46,12 @@ NO_METADATA: Final[dict[str, Any]] = {}
 
 def is_discoverable(flags: int) -> bool:
     """Return whether a node with these `Record.flags` may be discovered in some state."""
-    return flags & (DISCOVERABLE | LEFT) == DISCOVERABLE
+    return flags & (DISCOVERABLE | LEFT | BLOCKED) == DISCOVERABLE
+
+
+def is_visible(flags: int) -> bool:
+    """Return whether everybody may see a node with these `Record.flags` who knows its id."""
+    return flags & (DISCOVERABLE | BLOCKED) == DISCOVERABLE
 
 
 class Record(NamedTuple):

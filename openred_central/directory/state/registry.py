@@ -19,14 +19,15 @@ from ...errors import InternalBug
 from ..lifecycle import STATES, State
 from ..octaves import CODE_MAX
 from .columns import DIGEST_MASK, RecordColumns, picker, record_digest, record_digests, record_of, spread
-from .node import HELD, Record, is_discoverable, pack, packed_address, packed_profile, text_bytes
+from .node import BLOCKED, HELD, Record, is_discoverable, pack, packed_address, packed_profile, text_bytes
 from .pages import NO_SIGN_S, PAGE_SLOTS, PageRun
 from .service_sets import ServiceSet, ServiceSets
 
-# For `bytes.translate`: 1 for the flags of nodes that may be discovered, and of held nodes. Free slots have
-# no flags and so are neither.
+# For `bytes.translate`: 1 for the flags of nodes that may be discovered, of held, and of blocked nodes. Free
+# slots have no flags and so are none of these.
 _DISCOVERABLE = bytes(map(is_discoverable, range(256)))
 _HELD = bytes(bool(flags & HELD) for flags in range(256))
+_BLOCKED = bytes(bool(flags & BLOCKED) for flags in range(256))
 
 
 # Slots have 32 bits in the deadlines and in stores.
@@ -160,6 +161,10 @@ class Registry:
     def discoverable_slots(self) -> list[int]:
         """Return the slots of all nodes that may be discovered in some state, in rising order."""
         return list(compress(range(len(self.flags)), self.flags.tobytes().translate(_DISCOVERABLE)))
+
+    def blocked_slots(self) -> list[int]:
+        """Return the slots of all nodes that have the flag `BLOCKED`, in rising order."""
+        return list(compress(range(len(self.flags)), self.flags.tobytes().translate(_BLOCKED)))
 
     def state(self, slot: int) -> State:
         return STATES[self.states[slot]]

@@ -21,7 +21,8 @@ GUARDED = Admission(trusted=False, secret=SECRET, metrics_open=False)
 class Office:
     """A directory with its public endpoints (`world`), and the operators' beside it.
 
-    It is an instance of a cluster, unless told that it is `alone`; `refusal` is as in `Desk`.
+    It is an instance of a cluster, unless told that it is `alone`; `refusal` is as in `Desk`, the `options`
+    are those of `World`.
     """
 
     def __init__(
@@ -30,8 +31,9 @@ class Office:
         *,
         alone: bool = False,
         refusal: Callable[[], CallerError] | None = None,
+        **options: Any,
     ) -> None:
-        self.world = World()
+        self.world = World(**options)
         self.snapshots = 0
         self.rotations = 0
         self.revoked: list[str] = []

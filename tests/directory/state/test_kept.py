@@ -69,3 +69,17 @@ def test_an_error_keeps_no_other_value_from_being_stored() -> None:
     kept.note("broken", lambda: b"repaired")
     assert kept.take(ENTRIES_PER_BATCH) == [("broken", b"repaired")]
     assert kept.set_aside == {}
+
+
+def test_a_value_to_store_at_once_waits_for_no_flush() -> None:
+    kept = Kept()
+    kept.note("learned", lambda: b"1")
+    for number in range(2 * ENTRIES_PER_BATCH):
+        kept.note(f"block/{number}", lambda: b"2", at_once=True)
+    assert (len(kept), kept.at_once) == (2 * ENTRIES_PER_BATCH + 1, 2 * ENTRIES_PER_BATCH)
+    taken = kept.take(0)
+    assert (len(taken), len(kept), kept.at_once) == (2 * ENTRIES_PER_BATCH, 1, 0)
+    kept.note("block/0", lambda: None, at_once=True)
+    kept.put_back()
+    assert dict(kept.take(0)) == {**dict(taken), "block/0": None}
+    assert kept.take(1) == [("learned", b"1")]
