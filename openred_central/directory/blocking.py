@@ -1,4 +1,4 @@
-"""What blocks do: blocked ids, keys and networks are refused, and their nodes are hidden. Pure.
+"""The effect of blocks: blocked ids, keys and networks are refused, and their nodes are hidden. Pure.
 
 A record that a block covers has the flag `BLOCKED`, which hides the node and makes it sign anew. The block
 decides, and the flag follows from it: `Blocking.judging` brings them together, however they came apart. So

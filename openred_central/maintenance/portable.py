@@ -50,6 +50,7 @@ WHOLE_MAX = 2**63 - 1
 # 30,000 years in seconds: far more than any time of a directory, and no more than its arithmetic bears.
 NUMBER_MAX = 1e12
 
+_FLAGS = DISCOVERABLE | LEFT | PROVEN | KEYED | HELD | OBSERVED | UNREMEMBERED | BLOCKED
 _STATES = {state.wire: state for state in LIVE_STATES}
 
 
@@ -250,6 +251,9 @@ def decode(line: bytes, slot: int) -> Item | Totals:
 
 
 def _node(record: Record) -> dict[str, Any]:
+    unknown = record.flags & ~_FLAGS
+    if unknown:
+        raise LineError(f"flags {unknown:#x} are not known to version {VERSION} of the format")
     if record.state not in LIVE_STATES:
         raise LineError(f"no node is in state {record.state}")
     profile = Profile.decode(record.profile)

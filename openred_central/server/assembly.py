@@ -48,7 +48,9 @@ from ..storage.copies.restoring import Restored, snapshots_of
 from ..storage.keys.admin_secret import secret_file_beside
 from ..storage.loading import database_path, load
 from ..storage.store import Loads, Store
+from ..tasks.blockkeeper import Blockkeeper
 from ..tasks.forecaster import Forecaster
+from ..tasks.periodic import PeriodicTask
 from ..tasks.prober import Prober, probe_refusal
 from ..tasks.saver import RevocationSaver, Saver
 from ..tasks.scheduler import Scheduler, log_darkness, log_transitions
@@ -157,9 +159,15 @@ class Assembly(NamedTuple):
             self.configuration.prober(),
         )
 
-    def forecaster(self, directory: Directory, attended: AttendedTime) -> Forecaster | None:
-        """Return the task that visits the nodes of `directory`; None if it remembers no habits."""
-        return None if directory.visiting is None else Forecaster(directory.visiting, attended)
+    def keepers(self, parts: Parts) -> dict[str, PeriodicTask]:
+        """Return, by name, the tasks that see to blocks, snapshots and habits, as far as there are any."""
+        directory, keepers = parts.directory, dict[str, PeriodicTask]()
+        keepers["blockkeeper"] = Blockkeeper(directory, parts.attended.now)
+        if parts.snapshotter is not None:
+            keepers["snapshotter"] = parts.snapshotter
+        if directory.visiting is not None:
+            keepers["forecaster"] = Forecaster(directory.visiting, parts.attended)
+        return keepers
 
     def parts(
         self,

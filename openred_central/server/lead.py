@@ -24,7 +24,6 @@ from ..settings.config import SETTINGS
 from ..storage.copies.restoring import Restored
 from ..storage.loading import LOAD_ROWS
 from ..storage.store import Store
-from ..tasks.blockkeeper import Blockkeeper
 from ..tasks.notifier import Notifier
 from ..tasks.periodic import Supervisor, in_thread
 from ..tasks.saver import RevocationSaver, Saver
@@ -115,13 +114,11 @@ class Lead:
         addresses = await self._start_front(certificate, tasks)
         on_signal(lambda: directory.expiry.release_hold(attended.now()), [signal.SIGUSR1])
         on_signal(partial(renew, certificate, front.renew_tls), [signal.SIGHUP])
-        blockkeeper = Blockkeeper(directory, attended.now)
-        optional = {"snapshotter": parts.snapshotter, "forecaster": assembly.forecaster(directory, attended)}
+        keepers = assembly.keepers(parts)
         tasks += self._begin(
             *(("scheduler", scheduler.run), ("prober", prober.run), ("broadcast", broadcast.run)),
-            ("blockkeeper", blockkeeper.run),
             *(("watching", api.watching.run), ("stall meter", stalls.run), ("notifier", self._notifier.run)),
-            *(*front.works(), *((name, task.run) for name, task in optional.items() if task)),
+            *(*front.works(), *((name, keeper.run) for name, keeper in keepers.items())),
         )
         self._announce(len(directory), store.location, addresses)
         try:
@@ -137,9 +134,8 @@ class Lead:
             cut, *_ = await asyncio.gather(*(each.drain() for each in listening))
             stalls.stop()
             # Stop the time before the last flush, so that nothing changes after it.
-            for task in (scheduler, blockkeeper, vault.keykeeper, *optional.values()):
-                if task:
-                    task.stop()
+            for task in (scheduler, vault.keykeeper, *keepers.values()):
+                task.stop()
             await prober.stop()
             self._supervisor.stop()
             # Callers know changes that are not durable yet, and rely on them: try again for a while.

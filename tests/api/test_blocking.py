@@ -1,4 +1,4 @@
-"""What blocked callers and nodes meet, and what operators do to block them."""
+"""Callers and nodes that are blocked, and the operators who block them."""
 
 from __future__ import annotations
 

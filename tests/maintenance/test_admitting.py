@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from openred_central.directory.state.blocks import Block, Kind, pack
 from openred_central.directory.state.changes import Vitals
 from openred_central.directory.state.node import KEYED, NodeEndpoint, Profile, hash_id
 from openred_central.maintenance.admitting import admit
@@ -14,6 +15,8 @@ from openred_central.maintenance.portable import Item, LineError, Secret
 from openred_central.security.tokens.revocations import TOKENS_MAX
 from tests.support.maintenance import VITALS
 from tests.support.records import record, tombstone
+
+BLOCK = pack(Block(Kind.ID, "a", "spam", 1.0, None))
 
 POINT = base64.b64encode(bytes(range(32))).decode()
 SMALL_ORDER = base64.b64encode(bytes(32)).decode()
@@ -110,7 +113,10 @@ def test_a_node_that_the_api_would_not_take_is_refused(change: dict[str, Any], t
             ),
             "secret revocations cannot be read: 65537 tokens are revoked",
         ),
-        (Secret("runs", b"abc"), "secret name is 'runs', allowed is claim_key or revocations"),
+        (Secret("runs", b"abc"), "secret name is 'runs', allowed is claim_key, revocations or the name of"),
+        (Secret("block/id/a", b"abc"), "secret block/id/a cannot be read"),
+        (Secret("block/network/192.0.2.1/24", BLOCK), "192.0.2.1/24 has host bits set"),
+        (Secret("block/colour/red", BLOCK), "secret block/colour/red cannot be read"),
         (tombstone("a", died_s=1_001.0), "tombstone died_s is 1001.0"),
         (
             tombstone("a")._replace(reason="sad"),

@@ -14,6 +14,7 @@ from openred_central.directory.lifecycle import LIVE_STATES, State
 from openred_central.directory.state.changes import Vitals
 from openred_central.directory.state.columns import record_digest
 from openred_central.directory.state.node import (
+    BLOCKED,
     DISCOVERABLE,
     HELD,
     PROVEN,
@@ -124,6 +125,11 @@ def test_a_hold_is_exported_only_if_set() -> None:
     assert "held" not in orjson.loads(encode(record(3, flags=DISCOVERABLE)))
 
 
+def test_a_block_is_exported_only_if_set() -> None:
+    assert orjson.loads(encode(record(3, flags=DISCOVERABLE | BLOCKED)))["blocked"] is True
+    assert "blocked" not in orjson.loads(encode(record(3, flags=DISCOVERABLE)))
+
+
 def test_the_longest_absence_is_exported_only_if_there_was_one() -> None:
     assert orjson.loads(encode(record(3, longest=9)))["longest"] == 9
     assert "longest" not in orjson.loads(encode(record(3)))
@@ -194,7 +200,7 @@ def test_the_digest_covers_every_field(field: str) -> None:
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        ({"flags": 128}, "flags 0x80 are not known"),
+        ({"flags": 256}, "flags 0x100 are not known"),
         ({"state": 8}, "no node is in state 8"),
         ({"profile": b"[1]"}, "not enough values"),
         ({"history": "never"}, "not enough values"),

@@ -190,6 +190,18 @@ TESTS: dict[str, tuple[str, ...]] = {
         "test_every_bad_body_is_answered_by_a_problem_document",
         "test_a_body_announced_as_too_large_is_refused_early",
     ),
+    "somebody whom the operator has blocked": (
+        "test_a_blocked_node_is_hidden_and_refused",
+        "test_a_block_ends_what_was_granted_before_for_good",
+        "test_what_nobody_registered_yet_is_kept_out",
+        "test_another_key_or_address_in_the_network_is_no_way_around",
+        "test_callers_from_a_blocked_network_are_refused",
+        "test_only_a_trusted_proxy_names_the_caller",
+        "test_fast_path_cannot_be_seen",
+        "test_blocks_stay_over_kill_export_import_and_restore",
+        "test_blocks_hold_at_every_worker",
+        "test_blocks_hold_at_every_instance",
+    ),
     "memory filled up": (
         "test_a_million_addresses_keep_no_more_than_the_table_holds",
         "test_a_million_tokens_stay_within_bounds",

@@ -1,7 +1,7 @@
 """Learned values and blocks on their way to the store, each under a name.
 
-A value is packed only when a batch takes it, so noting it again and again costs nothing. What was learned can
-be learned anew: a value that cannot be packed is left out, and keeps no batch from being stored.
+A value is packed only when a batch takes it, so noting it again and again costs nothing. Learned values can
+be learned anew: one that cannot be packed is left out, and keeps no batch from being stored.
 """
 
 from __future__ import annotations

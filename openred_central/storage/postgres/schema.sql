@@ -259,7 +259,7 @@ SELECT
     CASE n.state
         WHEN 1 THEN 'active' WHEN 2 THEN 'pending_1st' WHEN 3 THEN 'failed_1st' WHEN 4 THEN 'retry_48h'
         WHEN 5 THEN 'retry_2w' WHEN 6 THEN 'retry_2m' WHEN 7 THEN 'coma' END AS state,
-    n.flags & 3 = 1 AS discoverable,
+    n.flags & 131 = 1 AS discoverable,
     string_to_array(n.services, ',') AS services,
     n.region,
     to_timestamp(n.registered_at) AS registered,
