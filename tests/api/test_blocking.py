@@ -14,6 +14,7 @@ from openred_central.security.signing import PrivateKey
 from openred_central.storage.store import StoreState
 from openred_central.tasks.blockkeeper import Blockkeeper
 from tests.api.admin.helpers import Office
+from tests.api.caller.test_proving import rotate
 from tests.support.minting import Here
 from tests.support.options import limit_options
 from tests.support.world import DAY_S, NODE, PEER, Reply, World, assert_problem
@@ -23,7 +24,7 @@ SPAM = "?reason=spam"
 BLOCKS = {
     "id": "/admin/blocks/id/alice",
     "key": f"/admin/blocks/key/{ALICE.key_id}",
-    # That of the address of the node; the caller is elsewhere.
+    # The network of the node; its caller is elsewhere.
     "network": f"/admin/blocks/network/{quote('192.0.2.0/30', safe='')}",
 }
 ANYWHERE = {"address": "203.0.113.9"}
@@ -131,6 +132,14 @@ def test_another_key_or_address_in_the_network_is_no_way_around() -> None:
     moved = {"address": "192.0.2.1", "port": 9}
     assert_blocked(office.world.call("POST", "/heartbeat/bob", moved, claim=claim))
     assert_blocked(office.world.register(node_id="bob", claim=claim))
+
+
+def test_no_node_changes_to_a_blocked_key() -> None:
+    office = Office()
+    assert join(office.world, "node-1", BOB).status == 201
+    office.call("POST", BLOCKS["key"] + SPAM)
+    assert_blocked(rotate(office.world, BOB, ALICE))
+    assert office.world.signed(BOB, "POST", "/heartbeat/node-1").status == 200
 
 
 def test_a_node_that_moves_out_of_a_blocked_network_is_free() -> None:

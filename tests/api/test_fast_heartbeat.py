@@ -218,3 +218,18 @@ def test_fast_path_answers_heartbeats_that_repeat(credential: str) -> None:
         way.send(0, [name], credential, 10)
         way.engine.close()
     assert [way.admitted for way in ways] == [2, 10]
+
+
+@pytest.mark.parametrize("action", ["id block", "network block"])
+@pytest.mark.parametrize("name", ["carol", "alice"])
+def test_fast_path_is_no_way_around_a_block(name: str, action: str) -> None:
+    way = Way(None, strict=False, fast_path=True)
+    credential = "nothing" if name == "carol" else name
+    statuses = [way.send(0, [name], credential, 5).count(b"HTTP/1.1 200")]
+    way.judge(action, name)
+    statuses.append(way.send(0, [name], credential, 5).count(b"HTTP/1.1 403"))
+    # A heartbeat needs no proof of carol; the session of alice has ended.
+    way.judge("unblock", name)
+    statuses.append(way.send(0, [name], credential, 5).count(b"HTTP/1.1 200"))
+    way.engine.close()
+    assert statuses == [5, 5, 5 if name == "carol" else 0]
