@@ -25,7 +25,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *(status.OPENAPI, status.REFERENCE),
 )
 
-# Whatever supervises the server is answered from any network: it would restart a server that seems dead.
+# Supervisors are answered from any network: they would restart a server that seems dead.
 HEALTH_CHECKS = (status.LIVE, status.READY, status.HEALTH, status.LEADS)
 NAMES = tuple(endpoint.label for endpoint in ENDPOINTS)
 
