@@ -258,6 +258,20 @@ def test_overlapping_blocks_end_one_by_one() -> None:
     assert found(office.world) == {"alice", "bob"}
 
 
+def test_who_watches_a_node_is_told_that_it_is_gone() -> None:
+    office = office_of_two()
+    watching = office.world.api.watching
+    watcher = watching.join(b"", ["alice"], None, None)
+    assert b'"services":["chat"]' in watching.take(watcher)
+    office.call("POST", BLOCKS["id"])
+    list(watching.tick())
+    told = watching.take(watcher)
+    assert (b'"what":["gone"]' in told, b'"node":null' in told) == (True, True)
+    office.call("DELETE", BLOCKS["id"])
+    list(watching.tick())
+    assert b'"services":["chat"]' in watching.take(watcher)
+
+
 def test_blocks_are_listed_in_pages_and_replaced() -> None:
     office = Office()
     for path in BLOCKS.values():

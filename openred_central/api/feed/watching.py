@@ -21,10 +21,10 @@ from ...directory.directory import Directory
 from ...directory.lifecycle import State
 from ...directory.state.columns import picker
 from ...directory.state.node import (
-    DISCOVERABLE,
     LEFT,
     OBSERVED,
     PROVEN,
+    is_visible,
     packed_profile,
     profile_parts,
 )
@@ -61,7 +61,7 @@ class Face(NamedTuple):
     @property
     def is_shown(self) -> bool:
         """Return whether everybody may see it."""
-        return bool(self.flags & DISCOVERABLE)
+        return is_visible(self.flags)
 
 
 def happened(before: Face | None, after: Face | None, *, heard: bool) -> int:
@@ -383,16 +383,12 @@ class Watching:
         """Return whether there is a node in `slot` that a subscriber may see."""
         if slot is None:
             return False
-        return bool(self._registry.flags[slot] & DISCOVERABLE) or self._is_itself(watcher, slot)
+        return is_visible(self._registry.flags[slot]) or self._is_itself(watcher, slot)
 
     def _event(self, watcher: Watcher, node: Watched, what: int) -> bytes:
         """Return the event that tells a subscriber how a node is now, if it may know."""
         registry, slot = self._registry, self._registry.slot_of(node.node_id)
-        if (
-            slot is not None
-            and not registry.flags[slot] & DISCOVERABLE
-            and not self._is_itself(watcher, slot)
-        ):
+        if slot is not None and not is_visible(registry.flags[slot]) and not self._is_itself(watcher, slot):
             slot = None
         if slot is None and what != NOW:
             what = GONE
