@@ -212,5 +212,8 @@ class Reading:
     def _result(self, begun: Future[Value]) -> Value:
         try:
             return self._thread.result(begun)
+        except StoreError:
+            # It would become its own cause.
+            raise
         except Exception as error:
             raise fault(f"read {self.location}", error) from error

@@ -54,6 +54,9 @@ async def prepare(server: Server) -> None:
             )
         if version < SCHEMA_VERSION:
             await _bring_up_to_date(connection)
+    except StoreError:
+        # It would become its own cause.
+        raise
     except Exception as error:
         raise fault(f"prepare {location}", error) from error
     finally:

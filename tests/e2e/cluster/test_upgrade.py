@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from openred_central import __version__
+from openred_central.exit_codes import ExitCode
 from openred_central.storage.versions import LINK_VERSION, SCHEMA_VERSION
 from tests.support.instances import Cluster, Instance, MakeCluster
 from tests.support.loading import Loop, running
@@ -93,3 +94,10 @@ def test_a_rolling_upgrade_and_a_way_back_fail_only_what_was_under_way(
     assert sum(beat.status is None for beat in under.history.beats) <= 4
     assert not [reader.failures for reader in readers if reader.failures]
     assert sum(reader.cut for reader in readers) <= 4
+    # Two versions are too many.
+    former.stop()
+    made.sql(f"UPDATE openred.cluster SET schema_version = {SCHEMA_VERSION + 2}")
+    assert made.begin(former).wait() == ExitCode.CONFIG
+    assert (
+        f"has schema version {SCHEMA_VERSION + 2}, this server works with {SCHEMA_VERSION} to" in former.log
+    )
