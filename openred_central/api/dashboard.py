@@ -22,7 +22,10 @@ FOLDER = Path(__file__).parents[1] / "dashboard"
 PAGE = "page.html"
 STYLE = "page.css"
 # Joined in this order, they are one script.
-SCRIPTS = ("texts.js", "feed.js", "plot.js", "lifecycle.js", "lately.js", "explain.js", "page.js")
+SCRIPTS = (
+    *("texts.js", "feed.js", "chart.js", "plot.js", "lifecycle.js", "lately.js"),
+    *("explain.js", "years.js", "page.js"),
+)
 # The answer to `/` depends on this field, which caches have to know (RFC 9110 §12.5.5).
 VARY = ("Vary", "Accept")
 

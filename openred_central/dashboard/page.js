@@ -11,10 +11,11 @@ const STORE = {
 };
 
 const points = new Points();
-const plot = new Plot(byId("plot"), byId("plot-readout"));
+const plot = new Chart(byId("plot"), byId("plot-readout"), LAST_HOUR);
 const life = new LifeCycle(byId("life"));
 const lately = new Lately();
 const explainer = new Explainer();
+const years = new Years(byId("years"), byId("years-body"));
 const notices = new Map();
 let figures = null;
 let nodesMax = null;
@@ -158,10 +159,11 @@ function link(state, last) {
 }
 
 function choose(all) {
-  plot.states = all ? LIVE : SILENT;
+  const states = all ? LIVE : SILENT;
+  LAST_HOUR.series = seriesOf(states);
   byId("plot-all").setAttribute("aria-pressed", all);
   byId("plot-silent").setAttribute("aria-pressed", !all);
-  byId("legend").replaceChildren(...plot.states.map((state) => element("li", {}, badge(state))));
+  byId("legend").replaceChildren(...states.map((state) => element("li", {}, badge(state))));
   plot.draw();
 }
 
