@@ -1,15 +1,9 @@
 """``GET /dashboard``, and ``GET /`` for browsers: one page for people that asks no other server for anything.
 
-The parts of the page lie in the folder `dashboard` of the package. A Content-Security-Policy (CSP Level 3,
-W3C) with the hashes of the one style and the one script keeps everything else from running on the page.
+Its parts lie in the folder `dashboard` of the package; `wire.pages` joins them.
 """
 
 from __future__ import annotations
-
-import hashlib
-from base64 import b64encode
-from pathlib import Path
-from typing import NamedTuple
 
 from ..micro_engine.limits import LIST_MEMBERS_MAX
 from ..micro_engine.wire.messages import HTML_TYPE, Request, Response
@@ -17,24 +11,16 @@ from . import status
 from .endpoint import CACHED, UNCHANGED, Endpoint, Reply, Where
 from .service import Api
 from .wire.caching import StaticDocument
+from .wire.pages import make_page
 
-FOLDER = Path(__file__).parents[1] / "dashboard"
 PAGE = "page.html"
-STYLE = "page.css"
-# Joined in this order, they are one script.
+STYLES = ("page.css",)
 SCRIPTS = (
     *("texts.js", "feed.js", "chart.js", "plot.js", "lifecycle.js", "lately.js"),
     *("explain.js", "years.js", "page.js"),
 )
 # The answer to `/` depends on this field, which caches have to know (RFC 9110 §12.5.5).
 VARY = ("Vary", "Accept")
-
-
-class Assembled(NamedTuple):
-    """The page as bytes, and its Content-Security-Policy."""
-
-    content: bytes
-    policy: str
 
 
 async def root(api: Api, request: Request) -> Response:
@@ -83,49 +69,7 @@ DASHBOARD = Endpoint(
 
 def make_front_page() -> StaticDocument:
     """Assemble the dashboard with its header fields."""
-    page = load_page()
-    headers = (VARY, ("Content-Security-Policy", page.policy), ("Referrer-Policy", "no-referrer"))
-    return StaticDocument.of(page.content, HTML_TYPE, headers)
-
-
-def load_page() -> Assembled:
-    html, style, *scripts = ((FOLDER / name).read_text(encoding="utf-8") for name in (PAGE, STYLE, *SCRIPTS))
-    return assemble(html, style, "\n".join(scripts))
-
-
-def assemble(html: str, style: str, script: str) -> Assembled:
-    """Put `style` and `script` into their empty elements in `html`.
-
-    Raises `ValueError` unless there is exactly one place for each, and if a text would end its element.
-    """
-    for name, text in (("style", style), ("script", script)):
-        place = f"<{name}></{name}>"
-        if html.count(place) != 1:
-            raise ValueError(f"the page has {html.count(place)} places {place}, it needs one")
-        if f"</{name}" in text.lower() or "<!--" in text:
-            raise ValueError(f"the {name} of the page has </{name} or <!-- in it, which would end it")
-    content = html.replace("<style></style>", f"<style>{style}</style>")
-    content = content.replace("<script></script>", f"<script>{script}</script>")
-    return Assembled(content.encode(), _policy(style, script))
-
-
-def _policy(style: str, script: str) -> str:
-    return "; ".join(
-        (
-            "default-src 'none'",
-            f"style-src '{_hash(style)}'",
-            f"script-src '{_hash(script)}'",
-            "connect-src 'self'",
-            "img-src data:",
-            "base-uri 'none'",
-            "form-action 'none'",
-            "frame-ancestors 'none'",
-        )
-    )
-
-
-def _hash(text: str) -> str:
-    return f"sha256-{b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
+    return make_page(PAGE, STYLES, SCRIPTS, (VARY,))
 
 
 def prefers_html(accept: str) -> bool:

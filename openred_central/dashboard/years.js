@@ -191,17 +191,18 @@ class Years {
   }
 
   returnsFigure() {
-    const label = element("label", {}, "Nodes: ", element("select", { id: "back-of" }));
+    this.select = element("select");
+    const label = element("label", {}, "Nodes: ", this.select);
     const columns = [["late for", (point) => span(point.late_s, 1)], ...BACK_WITHIN.map((within) => [within, (point) => share(point[within])]), ["returns counted", (point) => whole.format(point.events)]];
     const made = new Figure("back", "Chance that a late node returns", BACK, columns, label);
-    label.lastChild.addEventListener("change", () => this.curves(this.returns));
+    this.select.addEventListener("change", () => this.curves(this.returns));
     return made;
   }
 
   /** Show the chances of the group of nodes that is chosen. */
   curves(returns) {
     this.returns = returns;
-    const select = byId("back-of");
+    const { select } = this;
     const names = [...new Set(returns.map((one) => one.cohort))];
     const chosen = names.includes(select.value) ? select.value : names[0];
     select.replaceChildren(...names.map((name) => element("option", { value: name, selected: name === chosen }, name)));

@@ -63,19 +63,38 @@ def browser(chrome: Any) -> Iterator[Any]:
 
 def open_page(browser: Any, server: Server, target: str = "/") -> Visit:
     """Open `target` and wait until the page shows the number of nodes."""
-    host, port = server.address
+    visit = visit_at(browser, server.address, target)
+    visit.until(f"document.querySelector('#nodes') && {NODES} !== '–'")
+    return visit
+
+
+def visit_at(browser: Any, address: tuple[str, int], target: str = "/") -> Visit:
+    """Open `target` of the listener at `address`."""
     visit = Visit(browser.new_page())
     visit.page.on("request", lambda request: visit.requested.append(request.url))
     visit.page.on("console", lambda message: visit.complaints.append(f"{message.text} {message.location}"))
     visit.page.on("pageerror", lambda error: visit.complaints.append(str(error)))
-    visit.page.goto(f"http://{host}:{port}{target}", wait_until="commit")
-    visit.until(f"document.querySelector('#nodes') && {NODES} !== '–'")
+    visit.page.goto("http://{}:{}{}".format(*address, target), wait_until="commit")
     return visit
 
 
 def assert_well_behaved(visit: Visit, server: Server) -> None:
     """Check that nothing went wrong and that the page asked no other server for anything."""
-    host, port = server.address
+    assert_asked_alone(visit, server.address)
+
+
+def assert_asked_alone(visit: Visit, address: tuple[str, int]) -> None:
+    """Check that nothing went wrong and that the page asked nobody but the listener at `address`."""
     assert visit.complaints == []
-    ours = (f"http://{host}:{port}/", "data:")
+    ours = ("http://{}:{}/".format(*address), "data:")
     assert [url for url in visit.requested if not url.startswith(ours)] == []
+
+
+def serious(page: Any) -> list[tuple[str, list[str]]]:
+    """Return what axe-core calls serious or critical on a page, with the elements."""
+    axe = needs_module("axe_playwright_python.sync_playwright").Axe()
+    return [
+        (found["id"], [node["html"][:200] for node in found["nodes"]])
+        for found in axe.run(page).response["violations"]
+        if found["impact"] in ("serious", "critical")
+    ]

@@ -11,10 +11,9 @@ import pytest
 
 from tests.conftest import SEED
 from tests.support import analytics_documents as invented
-from tests.support.parts import needs_module
 from tests.support.running import Client, Start
 
-from .browser import LINK, MEMORY, Visit, assert_well_behaved, open_page
+from .browser import LINK, MEMORY, Visit, assert_well_behaved, open_page, serious
 
 SCREENS = ((1280, 900, False), (390, 844, True))
 FIGURES = ["states", "moves", "returned", "available", "back", "reliable", "retained", "offered"]
@@ -28,16 +27,6 @@ def show(visit: Visit, *, days: int = 400, last: dict[str, Any] = invented.LAST)
     visit.page.evaluate("years.fetch = () => {}")
     visit.page.click("#years > summary")
     visit.page.evaluate(f"years.show(...{documents})")
-
-
-def serious(page: Any) -> list[tuple[str, list[str]]]:
-    """Return what axe-core calls serious or critical, with the elements."""
-    axe = needs_module("axe_playwright_python.sync_playwright").Axe()
-    return [
-        (found["id"], [node["html"][:200] for node in found["nodes"]])
-        for found in axe.run(page).response["violations"]
-        if found["impact"] in ("serious", "critical")
-    ]
 
 
 @pytest.fixture

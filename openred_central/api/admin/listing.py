@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 from ...clock import Now
 from ...directory.directory import Directory
 from ...directory.lifecycle import LIVE_STATES
 from ...directory.state.node import BLOCKED, DISCOVERABLE, HELD, LEFT
+from ...directory.state.registry import Registry
 from ...micro_engine.wire.messages import Request, Response
 from ...wording import rfc3339
 from ..status import dark_figures
@@ -27,7 +30,12 @@ ROWS_PER_PIECE = 50
 CURSOR = Field("cursor", values.whole_number(0, 1 << 32), "The slot to continue from.")
 LIMIT = Field("limit", values.whole_number(1, LIMIT_MAX), "The largest number of nodes to return.")
 STATE = Field("state", values.states, "Only nodes in these states.")
-FIELDS: tuple[Field[Any], ...] = (CURSOR, LIMIT, STATE)
+REGION = Field("region", values.region_query, "Only nodes of this region; empty: only those of none.")
+SERVICES = Field("services", values.service_query, "Only nodes that offer all of these.")
+SEARCH = Field("search", values.part_of_id, "Only nodes whose id holds this, in any case of letters.")
+FIELDS: tuple[Field[Any], ...] = (CURSOR, LIMIT, STATE, REGION, SERVICES, SEARCH)
+# So many regions and services are counted by name, the largest first.
+COUNTED_MAX = 100
 
 
 async def list_dark(desk: Desk, request: Request) -> Response:
@@ -48,10 +56,10 @@ async def list_nodes(desk: Desk, request: Request) -> Response:
     """
     fields = Fields.of_query(request.query, FIELDS)
     slot, limit = fields.take(CURSOR, 0), fields.take(LIMIT, LIMIT_DEFAULT)
-    states = fields.take(STATE) or LIVE_STATES
-    fields.finish()
     directory, now = desk.api.directory, desk.api.now()
     registry = directory.nodes.registry
+    is_wanted = _wish(registry, fields)
+    fields.finish()
     rows: list[dict[str, Any]] = []
     ends = slot + SLOTS_PER_ANSWER_MAX
     pause_rows, pause_slot = ROWS_PER_PIECE, slot + SLOTS_PER_PIECE
@@ -60,7 +68,7 @@ async def list_nodes(desk: Desk, request: Request) -> Response:
             pause_rows, pause_slot = len(rows) + ROWS_PER_PIECE, slot + SLOTS_PER_PIECE
             await asyncio.sleep(0)
             continue
-        if not registry.is_free(slot) and registry.state(slot) in states:
+        if not registry.is_free(slot) and is_wanted(slot):
             rows.append(row(directory, slot, now))
         slot += 1
     following = str(slot) if slot < registry.slots_count else None
@@ -68,7 +76,51 @@ async def list_nodes(desk: Desk, request: Request) -> Response:
     return Response.json({**answer, "ignored": fields.ignored} if fields.ignored else answer)
 
 
+def _wish(registry: Registry, fields: Fields) -> Callable[[int], bool]:
+    """Return whether the node in a slot is one of those that the fields ask for."""
+    states = fields.take(STATE) or LIVE_STATES
+    names, region = fields.take(SERVICES, frozenset[str]()), fields.take(REGION)
+    part = fields.take(SEARCH, "").lower()
+
+    def is_wanted(slot: int) -> bool:
+        offered = registry.service_set(slot)
+        return (
+            registry.state(slot) in states
+            and names <= offered.names
+            and region in (None, offered.region)
+            and part in registry.node_id(slot).lower()
+        )
+
+    return is_wanted
+
+
 LIST_NODES = AdminEndpoint("GET", "/admin/nodes", list_nodes, "list nodes")
+
+
+async def count_nodes(desk: Desk, request: Request) -> Response:
+    """Answer 200 with the number of nodes by state, region and service, hidden ones included.
+
+    The region of nodes that name none is null.
+    """
+    registry = desk.api.directory.nodes.registry
+    regions, services = Counter[str](), Counter[str]()
+    for number, offered in enumerate(registry.sets.in_use()):
+        if number % SLOTS_PER_PIECE == 0:
+            await asyncio.sleep(0)
+        regions[offered.region] += offered.nodes
+        for name in offered.listed:
+            services[name] += offered.nodes
+    return Response.json(
+        {
+            "nodes": len(registry),
+            "by_state": {state.wire: registry.state_counts[state] for state in LIVE_STATES},
+            "regions": [[name or None, nodes] for name, nodes in regions.most_common(COUNTED_MAX)],
+            "services": services.most_common(COUNTED_MAX),
+        }
+    )
+
+
+COUNT_NODES = AdminEndpoint("GET", "/admin/counts", count_nodes, "count nodes")
 
 
 async def get_node(desk: Desk, request: Request, node_id: str) -> Response:

@@ -8,12 +8,12 @@ from typing import Any
 from ...micro_engine.engine import Engine
 from ...micro_engine.router import READING_METHODS
 from ...micro_engine.wire.messages import Request, Response
-from . import acting, blocking, clustering, listing
+from . import acting, blocking, clustering, listing, page
 from .admission import AdminEndpoint, Admission, Desk
 
 METRICS = acting.METRICS
 ADMIN_ENDPOINTS = (
-    *(listing.LIST_NODES, listing.GET_NODE, listing.LIST_DARK),
+    *(listing.LIST_NODES, listing.GET_NODE, listing.COUNT_NODES, listing.LIST_DARK),
     *(acting.WAKE_NODE, acting.HOLD_NODE, acting.RELEASE_NODE, acting.PURGE_NODE),
     *(acting.SNAPSHOT, acting.RELEASE_MASS_SILENCE, acting.ROTATE_KEYS, acting.REVOKE_KEY),
     *(blocking.BLOCK, blocking.UNBLOCK, blocking.LIST_BLOCKS),
@@ -37,6 +37,13 @@ def install(engine: Engine, desk: Desk, admission: Admission) -> None:
         return await METRICS.handler(desk, request)
 
     engine.route(METRICS.path, [METRICS.method], cors=False)(metrics)
+
+    async def open_page(request: Request) -> Response:
+        # Not audited: the page holds nothing, and what it does is audited.
+        admission.check_host(request)
+        return page.operators_page().answer(request)
+
+    engine.route(page.PATH, ["GET"], cors=False)(open_page)
 
 
 def _admitted(

@@ -31,6 +31,7 @@ LOOKUP_IDS_MAX = 100
 RESULTS_MAX = 100
 
 _NODE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}")
+_PART_OF_ID = re.compile(r"[A-Za-z0-9_.:-]{0,128}")
 _TOKEN = re.compile(rf"{TOKEN_ID.pattern}|[A-Za-z0-9_.-]{{23,{TOKEN_CHARS_MAX}}}")
 # A number of JSON (RFC 8259 §6) that is not negative.
 _SHARE = re.compile(r"[0-9]{1,20}(?:\.[0-9]{1,400})?(?:[eE][-+]?[0-9]{1,4})?")
@@ -107,6 +108,14 @@ def node_id(value: Any) -> str:
     """Read a node's id: 1 to 128 characters."""
     if not _NODE_ID.fullmatch(_text(value)):
         raise Wrong("has to be 1 to 128 of A-Z a-z 0-9 _ . : - and begin with a letter or digit")
+    return str(value)
+
+
+@takes(text_like(_PART_OF_ID.pattern))
+def part_of_id(value: Any) -> str:
+    """Read a part of a node's id, which may be empty."""
+    if not _PART_OF_ID.fullmatch(_text(value)):
+        raise Wrong("has to be at most 128 of A-Z a-z 0-9 _ . : -")
     return str(value)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from ...errors import InternalBug
 
@@ -49,6 +49,12 @@ class ServiceSets:
 
     def __len__(self) -> int:
         return len(self._ids)
+
+    def in_use(self) -> Iterator[ServiceSet]:
+        """Yield each set that nodes refer to; sets may come and go meanwhile."""
+        for service_set in self._sets:
+            if service_set is not None:
+                yield service_set
 
     def __getitem__(self, set_id: int) -> ServiceSet:
         service_set = self._sets[set_id]

@@ -126,3 +126,66 @@ def test_operators_see_all_dark_networks() -> None:
     told = office.call("GET", "/admin/networks").document
     assert {each["group"] for each in told["dark"]} == {FINE, COARSE}
     assert told["watched"] == 4, "and 192.0.0.0/16, and all"
+
+
+def ids(office: Office, query: str) -> list[str]:
+    return [row["node_id"] for row in pages(office, query)]
+
+
+def test_a_listing_can_be_limited_to_a_region_services_and_a_part_of_the_id() -> None:
+    office = Office()
+    for node_id, services, region in (
+        ("Alpha", ["chat", "storage"], "eu"),
+        ("beta", ["storage"], "eu"),
+        ("alpine", ["chat"], None),
+    ):
+        office.world.register(node_id=node_id, services=services, region=region)
+    assert ids(office, "&region=eu") == ["Alpha", "beta"]
+    assert ids(office, "&region=") == ["alpine"]
+    assert ids(office, "&services=storage") == ["Alpha", "beta"]
+    assert ids(office, "&services=storage,chat") == ["Alpha"]
+    assert ids(office, "&search=ALP") == ["Alpha", "alpine"]
+    assert ids(office, "&search=&region=eu&services=chat") == ["Alpha"]
+    assert ids(office, "&search=none") == []
+
+
+def test_a_part_that_no_id_can_hold_is_refused() -> None:
+    for part in ("a b", "%C3%A4", "x" * 129, "%3Cb%3E"):
+        reply = Office().call("GET", f"/admin/nodes?search={part}")
+        assert_problem(reply, 400, "bad_request", fields=["search"])
+
+
+def test_nodes_are_counted_as_they_are_listed(seed: int) -> None:
+    office, source = Office(), random.Random(seed)
+    for number in range(60):
+        services = source.sample(["chat", "relay", "storage"], source.randrange(4))
+        region = source.choice([None, "eu", "us"])
+        office.world.register(
+            node_id=f"node-{number}", services=services, region=region, discoverable=source.random() < 0.5
+        )
+    office.world.wait(181 * DAY_S)
+    for number in range(0, 60, 7):
+        office.call("POST", f"/admin/nodes/node-{number}/wake")
+    office.call("POST", "/admin/nodes/node-1/purge")
+    counted = office.call("GET", "/admin/counts").document
+    assert counted["nodes"] == len(ids(office, "")) == 59
+    assert {state: len(ids(office, f"&state={state}")) for state in counted["by_state"]} == counted[
+        "by_state"
+    ]
+    assert {name: len(ids(office, f"&region={name or ''}")) for name, _ in counted["regions"]} == dict(
+        counted["regions"]
+    )
+    assert {name: len(ids(office, f"&services={name}")) for name, _ in counted["services"]} == dict(
+        counted["services"]
+    )
+    assert [nodes for _, nodes in counted["regions"]] == sorted(
+        dict(counted["regions"]).values(), reverse=True
+    )
+
+
+def test_only_the_largest_regions_and_services_are_named() -> None:
+    office = Office()
+    for number in range(listing.COUNTED_MAX + 5):
+        office.world.register(node_id=f"node-{number}", services=[f"s{number}"], region=f"r{number}")
+    counted = office.call("GET", "/admin/counts").document
+    assert len(counted["regions"]) == len(counted["services"]) == listing.COUNTED_MAX
