@@ -52,7 +52,7 @@ def office(browser: Any, start: Start, tmp_path: Path) -> Iterator[Office]:
     visit = visit_at(browser, address)
     secret = (tmp_path / "nodes.db.admin-secret").read_text().strip()
     yield Office(server, address, secret, visit)
-    # What the server refuses, the browser notes as well.
+    # The browser notes each refusal of the server as well.
     visit.complaints[:] = [one for one in visit.complaints if "status of 4" not in one]
     assert_asked_alone(visit, address)
     assert visit.page.evaluate("typeof window.ran") == "undefined"
@@ -116,6 +116,25 @@ def press(visit: Visit, name: str) -> None:
     )
     visit.page.get_by_role("button", name=name, exact=True).focus()
     visit.page.keyboard.press("Enter")
+
+
+def test_an_id_is_blocked_and_unblocked_from_the_page(office: Office) -> None:
+    visit, page = office.visit, office.visit.page
+    office.sign_in()
+    page.locator("#nodes button", has_text="node-1").click()
+    press(visit, "Block …")
+    # The form is filled in, and waits for a reason.
+    assert page.evaluate(FOCUSED) == "block-reason"
+    page.keyboard.type(HOSTILE)
+    page.keyboard.press("Enter")
+    visit.until("document.querySelector('#blocks').textContent.includes('onerror')")
+    assert office.node("node-1").document["blocked"] is True
+    with Client(office.server.address) as client:
+        assert client.ask("POST", "/heartbeat/node-1", None).status == 403
+    page.get_by_role("button", name="Unblock id node-1").click()
+    visit.until("document.querySelector('#blocks').children.length === 0")
+    assert office.node("node-1").document["blocked"] is False
+    assert "block id node-1: blocked" in page.inner_text("#done")
 
 
 def test_counts_lead_to_the_nodes_behind_them(office: Office) -> None:
