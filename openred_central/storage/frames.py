@@ -10,6 +10,7 @@ import struct
 import sys
 from array import array
 from collections.abc import Callable, Iterable, Sequence
+from itertools import accumulate
 from typing import Any, Final, TypeVar
 
 from ..directory.frame import Check, Frame, HabitChunk, LoadPart, Outlook
@@ -254,7 +255,7 @@ class _Reader:
         found: list[list[Any]] = []
         for code in codes if count else "":
             if code in "st":
-                texts = [self.take(length) for length in self._column("I", count)]
+                texts = self._texts(count)
                 found.append(list(map(bytes.decode, texts)) if code == "t" else texts)
             else:
                 found.append(self._column(code, count))
@@ -263,6 +264,12 @@ class _Reader:
 
     def rows(self, codes: str, make: Callable[[Iterable[Any]], Row]) -> list[Row]:
         return list(map(make, zip(*self.columns(codes), strict=True)))
+
+    def _texts(self, count: int) -> list[bytes]:
+        """Return texts, which lie one after the other behind all their lengths."""
+        lengths = self._column("I", count)
+        joined, ends = self.take(sum(lengths)), list(accumulate(lengths))
+        return list(map(joined.__getitem__, map(slice, [0, *ends], ends)))
 
     def _column(self, code: str, count: int) -> list[Any]:
         column = array(code)
