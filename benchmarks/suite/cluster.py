@@ -19,7 +19,7 @@ from . import contestants, workers
 from .instances import Cluster, Heartbeats, Instance, Relay, cluster, status
 from .postgres import Postgres, missing, running
 from .samples import Bench, Subject
-from .servers import LOOK_S, Running, free_port
+from .servers import LOOK_S, Meter, Running, free_port
 
 TWO = "2 instances"
 # How the leader is lost, each with its signal.
@@ -36,6 +36,7 @@ BEATING_S = 0.5
 SIZES = {1: "1 instance", 2: TWO, 4: "4 instances"}
 CONNECTIONS = 64
 REGISTER_CASE = f"register durably at an instance that follows, {CONNECTIONS} connections"
+THROTTLED_CASE = f"{REGISTER_CASE}, {workers.QUOTA_PERCENT} % of a core for each instance"
 CHANGES_CASE = f"changes of a directory with {TWO}, {workers.CHANGES_PER_S:,.0f} a second"
 LINK_CASE = "heartbeat at an instance that follows"
 # Each way.
@@ -129,18 +130,36 @@ def _lag(bench: Bench, two: Cluster) -> None:
 
 
 def _register(bench: Bench, postgres: Postgres) -> None:
-    """Register at the last of one, two and four instances, and at a server with SQLite."""
+    """Register at the last of one, two and four instances, and at a server with SQLite.
+
+    Two cores hold no four instances beside PostgreSQL and the load. Where each instance has a share of a
+    core, they do: then the leader is the limit, as it is on a machine that has room.
+    """
     with ExitStack() as stack:
-        site, servers = bench.site, {}
-        servers[contestants.OURS] = stack.enter_context(site.server(contestants.OURS))
+        site, chains = bench.site, {}
+        ours = stack.enter_context(site.server(contestants.OURS))
+        chains[contestants.OURS] = [ours]
         for size, name in SIZES.items():
             made = stack.enter_context(cluster(site.folder, postgres, site.cores.server, "abcd"[:size]))
-            servers[name] = list(made.instances.values())[-1].server
-        for number in range(bench.effort.rounds):
-            bench.log(f"round {number + 1} of {bench.effort.rounds}: {REGISTER_CASE}")
-            # Each round begins with the other end.
-            for name in list(servers)[:: 1 if number % 2 == 0 else -1]:
-                _rate(bench, Subject(REGISTER_CASE, name), servers[name], "register", f"size-{number}")
+            chains[name] = [each.server for each in made.instances.values()]
+        _register_rounds(bench, REGISTER_CASE, chains)
+        del chains[contestants.OURS]
+        try:
+            with workers.quotas([each.process.pid for chain in chains.values() for each in chain]):
+                _register_rounds(bench, THROTTLED_CASE, chains)
+        except OSError as error:
+            bench.note(f"{THROTTLED_CASE}: left out: it needs cgroups of version 1 and root: {error}")
+
+
+def _register_rounds(bench: Bench, case: str, chains: dict[str, list[Running]]) -> None:
+    """Register at the last server of each chain; add the processor time of the first one, which leads."""
+    for number in range(bench.effort.rounds):
+        bench.log(f"round {number + 1} of {bench.effort.rounds}: {case}")
+        # Each round begins with the other end.
+        for name in list(chains)[:: 1 if number % 2 == 0 else -1]:
+            leader, *_ = chain = chains[name]
+            run = f"size-{number}" if case == REGISTER_CASE else f"share-{number}"
+            _rate(bench, Subject(case, name), chain[-1], "register", run, leader)
 
 
 def _far(bench: Bench, postgres: Postgres) -> None:
@@ -158,8 +177,13 @@ def _far(bench: Bench, postgres: Postgres) -> None:
                 _rate(bench, Subject(LINK_CASE, name), other.server, "heartbeat", f"link-{number}")
 
 
-def _rate(bench: Bench, subject: Subject, server: Running, kind: str, run: str) -> None:
-    """Load an instance once, and add how much it answered; nothing if it refused any of it."""
+def _rate(
+    bench: Bench, subject: Subject, server: Running, kind: str, run: str, leader: Running | None = None
+) -> None:
+    """Load an instance once, and add how much it answered; nothing if it refused any of it.
+
+    With its `leader`, add the processor time of that one, too.
+    """
     duration_s = max(bench.effort.measured_s, workers.MEASURED_S_MIN)
     options = bench.options(
         server,
@@ -169,14 +193,20 @@ def _rate(bench: Bench, subject: Subject, server: Running, kind: str, run: str) 
         duration_s=duration_s,
         run=run,
     )
-    tally = run_here(options)
+    meter = Meter(leader or server, bench.site.cores)
+    tally = run_here(options, edge=meter.read)
     if tally.error or not tally.answered or tally.refused:
         reason = tally.error or f"{tally.answered} answers, {tally.refused} of them refusals"
         bench.log(f"  {subject.name}: left out of this round: {reason}")
         return
     times_ms = tally.all_times().summary_ms()
+    leading = {"leader_us": meter.figures(tally.answered)["cpu_us"]} if leader else {}
     bench.samples.add(
-        subject, requests_per_s=tally.requests_per_s, p50_ms=times_ms["p50"], p99_ms=times_ms["p99"]
+        subject,
+        requests_per_s=tally.requests_per_s,
+        **leading,
+        p50_ms=times_ms["p50"],
+        p99_ms=times_ms["p99"],
     )
 
 

@@ -149,7 +149,7 @@ def _cluster_goals(nodes: int) -> list[Goal]:
         for case in (cluster.KILLED, cluster.SILENT, cluster.STOPPED, cluster.CHANGES_CASE)
     )
     near, far = (Subject(cluster.LINK_CASE, name) for name in (cluster.NEAR, cluster.FAR))
-    one, *more = (Subject(cluster.REGISTER_CASE, name) for name in cluster.SIZES.values())
+    one, *more = (Subject(cluster.THROTTLED_CASE, name) for name in cluster.SIZES.values())
     loaded = cluster.load_case(nodes)
     return [
         Goal(f"{killed.case}, s", 3.5, "seconds", killed),

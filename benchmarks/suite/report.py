@@ -13,6 +13,7 @@ from .samples import Samples, Spread, Subject
 METRICS = {
     "requests_per_s": "requests/s",
     "cpu_us": "server CPU µs each",
+    "leader_us": "leader CPU µs each",
     "loop_us": "of it the loop, µs",
     "others_us": "of it other threads, µs",
     "generator_percent": "generator busy, %",

@@ -93,15 +93,15 @@ def _rounds(bench: Bench, servers: dict[str, Running], kind: str, name_of_case: 
 def _throttled(bench: Bench, servers: dict[str, Running], kind: str) -> None:
     name_of_case = throttled_case(kind, bench.effort.usual)
     try:
-        with _quotas([pid for each in servers.values() for pid in machine.family(each.process.pid)]):
+        with quotas([pid for each in servers.values() for pid in machine.family(each.process.pid)]):
             _rounds(bench, servers, kind, name_of_case)
     except OSError as error:
         bench.note(f"{name_of_case}: left out: it needs cgroups of version 1 and root: {error}")
 
 
 @contextmanager
-def _quotas(pids: list[int]) -> Iterator[None]:
-    """Give each of these processes a share of a core inside the block."""
+def quotas(pids: list[int]) -> Iterator[None]:
+    """Give each of these processes a share of a core inside the block. Raises `OSError`."""
     folders = [CGROUPS / f"openred-bench-{pid}" for pid in pids]
     try:
         for pid, folder in zip(pids, folders, strict=True):
