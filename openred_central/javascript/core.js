@@ -329,21 +329,22 @@ const TOKEN_MEMBERS = ["jti", "sub", "cnf", "aud", "pcnf", "iat", "exp", "gen", 
 
 function isToken(claims) {
   const isText = (value) => typeof value === "string" && value !== "";
-  const isKeyId = (value) => value === null || (typeof value === "string" && KEY_ID.test(value));
+  const is = (pattern, value) => typeof value === "string" && pattern.test(value);
+  const isKeyId = (value) => value === null || is(KEY_ID, value);
   const isAlone = claims.pair == null && claims.link == null;
   return (
     claims.t === "peer" && TOKEN_MEMBERS.every((name) => Object.hasOwn(claims, name)) &&
     isText(claims.sub) && isText(claims.aud) && typeof claims.pur === "string" &&
-    /^[A-Za-z0-9_-]{22}$/.test(claims.jti) && isKeyId(claims.cnf) && isKeyId(claims.pcnf) &&
+    is(/^[A-Za-z0-9_-]{22}$/, claims.jti) && isKeyId(claims.cnf) && isKeyId(claims.pcnf) &&
     [claims.iat, claims.exp, claims.gen].every(isTime) &&
     claims.exp > claims.iat && claims.exp - claims.iat <= 3_600 &&
-    (isAlone || (/^[0-9a-f]{32}$/.test(claims.pair) && /^[0-9a-f]{64}$/.test(claims.link)))
+    (isAlone || (is(/^[0-9a-f]{32}$/, claims.pair) && is(/^[0-9a-f]{64}$/, claims.link)))
   );
 }
 
 /** Return the claims of a token, verified by a key set. `audience` is the node it is shown to, where that matters. */
 export async function verifyToken(text, keySet, { nowS, audience = null }) {
-  const pieces = text.length <= 8_192 ? text.split(".") : [];
+  const pieces = typeof text === "string" && text.length <= 8_192 ? text.split(".") : [];
   const [version, suite, shortId] = pieces;
   const isShaped = pieces.length === 5 && version === "or3" && /^[A-Za-z0-9_-]{16}$/.test(shortId);
   expect(isShaped, "malformed", "a token has five pieces with dots between, and at most 8192 characters");
@@ -403,6 +404,7 @@ export async function answerChallenge(pair, nodeId, challenged, key) {
 
 /** Throw unless `answer` shows that its sender is the node `nodeId` of the pair. */
 export async function checkAnswer(pair, nodeId, challenged, answer) {
+  expect(isObject(answer), "malformed", "this is no answer to a challenge");
   const token = [pair.a, pair.b].find((each) => each.sub === nodeId);
   expect(token?.cnf, "no_key", `the pair names no key of ${nodeId}`);
   const spki = spkiOf(answer.public_key);
@@ -427,8 +429,13 @@ async function pause(seconds, signal) {
   const endsS = nowS() + seconds;
   for (let leftS = seconds; leftS > 0 && !signal?.aborted; leftS = Math.min(leftS - 60, endsS - nowS())) {
     await new Promise((resolve) => {
-      const timer = setTimeout(resolve, Math.min(leftS, 60) * 1000);
-      signal?.addEventListener("abort", () => resolve(clearTimeout(timer)), { once: true });
+      const end = () => {
+        clearTimeout(timer);
+        signal?.removeEventListener("abort", end);
+        resolve();
+      };
+      const timer = setTimeout(end, Math.min(leftS, 60) * 1000);
+      signal?.addEventListener("abort", end);
     });
   }
 }

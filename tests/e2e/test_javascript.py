@@ -229,7 +229,12 @@ def test_nodes_of_two_languages_know_each_other_offline(met: Met) -> None:
     answer = answer_in_python(pair, met.peer_id, sent, met.key)
     met.script.run(source, nodeId=met.peer_id, sent=sent.hex(), answer=answer)
     thief = answer_in_python(pair, met.peer_id, sent, PrivateKey.generate_ed25519())
-    for changed in ({"sent": random.randbytes(32).hex()}, {"nodeId": met.node_id}, {"answer": thief}):
+    for changed in (
+        {"sent": random.randbytes(32).hex()},
+        {"nodeId": met.node_id},
+        {"answer": thief},
+        {"answer": None},
+    ):
         with pytest.raises(Thrown) as caught:
             met.script.run(source, **{"nodeId": met.peer_id, "sent": sent.hex(), "answer": answer, **changed})
         assert caught.value.name == "Untrusted"
