@@ -128,6 +128,11 @@ def sign_keyset(
         if warning:
             report(f"warning: {warning}")
         report(f"signed by the classical root key {classical.public.key_id}, which is not quantum-safe")
+    elif CLASSICAL_ROOT in files.names():
+        report(
+            f"warning: not signed by the classical root key in {files.where(CLASSICAL_ROOT)}; peers that "
+            "pinned that refuse the key set. Sign it again with --classical-root true"
+        )
     report(f"signed by the root key {root.public.key_id}")
     return sign_request(root, content, classical).decode()
 
@@ -200,6 +205,6 @@ key. Both reach the server by the operators' listener of its settings.
 
 With OPENRED_OFFLINE_ROOT a server writes keyset-request.json to its folder of keys. Carry the file to the
 machine with the root key, check the keys that `sign-keyset` lists, and put keyset-signed.json beside the
-request. The first call makes the root key. With --classical-root a classical root key signs, too.
+request. The first call makes the root key. With `--classical-root true` a classical root key signs, too.
 """,
 )

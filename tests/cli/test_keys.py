@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
 from openred_central.cli.keys import show, sign_keyset
@@ -61,6 +62,9 @@ def test_a_key_set_is_carried_to_the_root_key_and_back(tmp_path: Path) -> None:
     classical_id = second.removesuffix(" rsa3072-pss-sha256 classical root")
     assert f"signed by the classical root key {classical_id}, which is not quantum-safe" in reported
     assert read_document(document.encode(), classical_id, NOW, classical=True).keys
+    forgotten = Configuration(key_folder=str(tmp_path / "root"))
+    assert "classical" not in orjson.loads(sign_keyset(forgotten, ENTROPY, request, reported.append, NOW))
+    assert "warning: not signed by the classical root key" in reported[-2]
     KeyFiles(tmp_path / "keys", ENTROPY).write("keyset-signed.json", document.encode())
     keys.advance(NOW + 1)
     assert keys.served is not None
