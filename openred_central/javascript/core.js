@@ -229,7 +229,8 @@ class DirectoryKey {
     if (this.suite === "e") return platform.verifyEd25519(this.spki, signature, message);
     if (this.suite !== "h") return platform.verifyPss(this.spki, "SHA-256", 32, signature, message);
     // Half a composite signature is none.
-    expect(hasMlDsa, "unsupported", "this platform has no ML-DSA-65, so it verifies no composite signature");
+    const advice = "the owner of this node may choose to pin the directory's classical root key";
+    expect(hasMlDsa, "unsupported", `a composite signature needs ML-DSA-65, which this platform lacks; ${advice}`);
     const representative = concat(
       utf8("CompositeAlgorithmSignatures2025"), COMPOSITE_LABEL, [9], utf8("openred/3"), await platform.sha512(message),
     );

@@ -292,6 +292,28 @@ def test_half_a_composite_signature_is_none(met: Met) -> None:
         assert read_document(halved, met.classical_root_key_id, time.time(), classical=True)
 
 
+def test_a_classical_root_key_is_a_choice_of_its_own(script: JavaScript) -> None:
+    source = """
+    const said = [];
+    const { warn } = console;
+    console.warn = (text) => said.push(text);
+    try {
+      const key = await openred.NodeKey.generate();
+      new openred.Node("http://directory.example", key, { rootKeyId: "a" });
+      new openred.Node("http://directory.example", key, { classicalRootKeyId: "b" });
+      new openred.Node("http://directory.example", key, { rootKeyId: "a", classicalRootKeyId: "b" });
+    } catch (error) {
+      said.push(error.message);
+    } finally {
+      console.warn = warn;
+    }
+    return said;
+    """
+    warned, refused = script.run(source)
+    assert "which is not quantum-safe" in warned
+    assert "pin one of them" in refused
+
+
 def test_the_classical_signature_passes_for_no_other(met: Met) -> None:
     document = orjson.loads(met.document)
     disguised = orjson.dumps({"keyset": document["keyset"], **document["classical"]})
