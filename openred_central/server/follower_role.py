@@ -113,9 +113,10 @@ class FollowerRole:
         self._membership.told = hello["told"]
         self._membership.compare_settings(str(self._leader), hello.get("settings", {}))
         standing = self._membership.standing
-        if standing is None or standing.following is None:
-            # A leader's copy cannot follow: it may hold what was never stored.
+        if standing is None or standing.following is None or self._has_gone_back(hello, standing.following):
+            # A leader's copy cannot follow: it may hold what was never stored. A new one shows what is lost.
             standing = self._begin()
+        self._membership.followed = hello["events"]
         feed = FollowingFeed(EventLog(hello["events"]))
         replica = self._replica = Replica(
             link,
@@ -131,6 +132,11 @@ class FollowerRole:
         self._carry_into(standing)
         feed.tick(self._clock.wall_s())
         await self._serve(hello, replica, standing, feed)
+
+    def _has_gone_back(self, hello: dict[str, Any], following: Following) -> bool:
+        """Return whether a term has begun before a commit that is here."""
+        first_seq: int = hello.get("first_seq", following.seq)
+        return hello["events"] != self._membership.followed and first_seq < following.seq
 
     def _begin(self) -> Standing:
         attended = AttendedTime(self._clock, attended_s=self._membership.told["attended_s"], tick_s=TICK_S)

@@ -120,7 +120,10 @@ class LeaderFront:
             attended,
             self._run,
             seq=self._first_seq,
-            more=lambda: {"settings": self._assembly.configuration.of_leader()},
+            more=lambda: {
+                "settings": self._assembly.configuration.of_leader(),
+                "first_seq": self._first_seq,
+            },
             # Instances have no figures for the leader: each tells its own.
             reported=lambda *_: None,
         )

@@ -74,6 +74,8 @@ class Membership:
         self.changed = changed
         self._http_context = http_context
         self.standing: Standing | None = None
+        # The term that was followed last, by the name of its events.
+        self.followed = ""
         # The last word of the leader, for the next one.
         self.told: dict[str, Any] = {}
         # Settings of this instance that the last leader had otherwise.

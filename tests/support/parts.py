@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import shutil
+import subprocess
 import unittest
 from pathlib import Path
 from typing import Any
@@ -24,3 +25,12 @@ def needs_module(name: str) -> Any:
     except ImportError:
         reason = f"{name} is not installed; the extra e2e brings it"
         raise unittest.SkipTest(reason) from None
+
+
+def needs_disk(folder: Path, size_bytes: int, user: int) -> None:
+    """Mount a disk in memory at `folder`, which belongs to the user of that number, or skip the test."""
+    options = f"size={size_bytes},mode=700,uid={user},gid={user}"
+    mounting = ["mount", "-t", "tmpfs", "-o", options, "openred-test", str(folder)]
+    done = subprocess.run(mounting, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise unittest.SkipTest(f"no small disk can be mounted, as root may: {done.stderr.strip()}")

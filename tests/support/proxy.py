@@ -36,6 +36,8 @@ class Proxy:
         self._passes: dict[str, asyncio.Event] = {}
         self._connects = asyncio.Event()
         self._listener: asyncio.Server | None = None
+        # The next one of each way that lets nothing through.
+        self._held: list[bytes | OSError] = []
         self._connections: dict[asyncio.Task[None], list[asyncio.StreamWriter]] = {}
         self._call(self._open())
 
@@ -53,6 +55,10 @@ class Proxy:
     def connections(self) -> int:
         """How many connections there are."""
         return len(self._connections)
+
+    def holds(self, content: bytes) -> bool:
+        """Tell whether something with this content is held back, and comes next where it is."""
+        return any(isinstance(piece, bytes) and content in piece for piece in list(self._held))
 
     def swallow(self, *directions: Direction) -> None:
         """Let nothing more through in these directions, neither bytes nor an end; connections stay."""
@@ -136,7 +142,11 @@ class Proxy:
                 due_s, piece = await pieces.get()
                 if (late_s := due_s - self._loop.time()) > 0:
                     await asyncio.sleep(late_s)
-                await self._passes[direction].wait()
+                self._held.append(piece)
+                try:
+                    await self._passes[direction].wait()
+                finally:
+                    self._held.remove(piece)
                 if isinstance(piece, OSError):
                     raise piece
                 if not piece:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -11,10 +16,13 @@ import pytest
 from openred_central.exit_codes import ExitCode
 from tests.support.instances import Cluster, MakeCluster
 from tests.support.loading import ask, register
-from tests.support.postgres import Bench, PgServer
+from tests.support.parts import needs_disk
+from tests.support.postgres import UNPRIVILEGED, Bench, PgServer
 from tests.support.running import until
 
 from .trial import FLAGS, trial
+
+DISK_BYTES = 48 * 1024 * 1024
 
 # A trigger that refuses as a full disk does: the server knows but the SQLSTATE and the text.
 FULL = """
@@ -58,6 +66,52 @@ def test_a_database_that_refuses_writes_is_named_and_nothing_is_lost(
             until(partial(says, made, advice), f"a line that says: {advice}")
             allow(made)
         under.more()
+
+
+@pytest.fixture
+def on_a_small_disk(postgres_bench: Bench) -> Iterator[PgServer]:
+    """Yield a server whose disk has hardly room for one more database; its folder ``disk`` is that."""
+    server = postgres_bench.server(start=False)
+    disk = server.folder / "disk"
+    disk.mkdir()
+    needs_disk(disk, DISK_BYTES, UNPRIVILEGED)
+    try:
+        subprocess.run(["cp", "-a", server.data, disk], check=True)
+        shutil.rmtree(server.data)
+        server.data.symlink_to(disk / "data")
+        yield server.start()
+    finally:
+        server.end()
+        subprocess.run(["umount", "--lazy", str(disk)], check=True)
+
+
+def test_a_full_disk_stops_changes_alone_and_loses_nothing(
+    cluster: MakeCluster, on_a_small_disk: PgServer
+) -> None:
+    made = cluster(on_a_small_disk, flags=FLAGS)
+    made.start()
+    rest = on_a_small_disk.folder / "disk" / "rest"
+    # Heartbeats and look-ups go on meanwhile, or the trial fails.
+    with trial(made) as under:
+        under.more()
+        with suppress(OSError), rest.open("wb", buffering=0) as file:
+            while file.write(bytes(4_096)):
+                pass
+        until(lambda: "No space left on device" in on_a_small_disk.log, "the disk to be full")
+        until(lambda: refused(made), "a change to be refused")
+        rest.unlink()
+        # It may have ended itself, when it found no room for its own log.
+        until(lambda: on_a_small_disk.answers() or not on_a_small_disk.running, "the server to be settled")
+        if not on_a_small_disk.running:
+            on_a_small_disk.start()
+        under.more()
+
+
+def refused(made: Cluster) -> bool:
+    """Tell whether a change is answered by 503 now."""
+    reply = ask(made.running[0], "POST", "/register", {**BODY, "node_id": os.urandom(8).hex()})
+    assert reply.status in (201, 503), reply
+    return reply.status == 503
 
 
 def says(made: Cluster, advice: str) -> bool:

@@ -6,6 +6,10 @@ from functools import partial
 from pathlib import Path
 
 from tests.support.instances import Cluster, Instance, MakeCluster
+from tests.support.loading import ask
+from tests.support.loading import register as registered
+from tests.support.postgres import Bench
+from tests.support.proxy import Proxy
 from tests.support.running import Client, run, until
 
 TABLES = ("cluster", "node", "tombstone", "seen", "kept", "revocation", "secret")
@@ -74,6 +78,49 @@ def test_the_next_leader_tells_what_is_lost(cluster: MakeCluster) -> None:
         "lost is not registered any more",
         "1 acknowledged changes are lost, as far as this instance knows",
     ]
+
+
+def test_all_who_knew_more_than_a_standby_name_what_is_lost(
+    cluster: MakeCluster, postgres_bench: Bench
+) -> None:
+    primary = postgres_bench.server()
+    with Proxy(("127.0.0.1", primary.port)) as replication:
+        standby = primary.standby(through=replication.port)
+        made = cluster(primary)
+        for instance in made.instances:
+            made.start(instance, ready=False, OPENRED_ADMIN_SOCKET=str(socket_of(made, instance)))
+        leader = made.wait_ready()
+        survivors = made.followers()
+        claims = {
+            name: {"Authorization": f"Claim {registered(leader, name)['claim']}"}
+            for name in ("kept", "older", "back")
+        }
+        count = "SELECT count(*) FROM openred.node"
+        until(lambda: standby.execute(count, made.database_name) == "3", "the standby to have all")
+        replication.swallow("to_client")
+        registered(leader, "gone")
+        assert ask(leader, "POST", "/heartbeat/older", {"port": 2}, claims["older"]).status == 200
+        assert ask(leader, "DELETE", "/nodes/back?mode=forget", None, claims["back"]).status == 200
+        made.wait_at_rest()
+        leader.kill()
+        primary.kill()
+        replication.cut()
+        standby.promote()
+        made.follow(standby)
+        made.wait_ready()
+        made.wait_at_rest()
+        # One of them leads now, and the other one has gone straight from one leader to the next.
+        for instance in survivors:
+            *lines, total = operate(made, instance, "lost")
+            assert sorted(lines) == [
+                "back is there, although it had left or died",
+                "gone is not registered any more",
+                "older is as it was before its last change",
+            ]
+            assert total.startswith("3 acknowledged changes are lost")
+            assert [known(instance, name) for name in ("kept", "older", "back", "gone")] == [True] * 3 + [
+                False
+            ]
 
 
 def test_nobody_leads_on_a_database_of_long_ago_until_an_operator_says_so(cluster: MakeCluster) -> None:

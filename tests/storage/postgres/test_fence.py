@@ -279,6 +279,17 @@ def test_another_holder_of_the_same_term_fences(postgres: PgServer, database_url
             store.go_on_after_rollback()
 
 
+@pytest.mark.parametrize("leader", ["[1]", "null", '"a"', "7"])
+def test_a_leader_that_is_described_by_hand_has_no_description(
+    leader: str, postgres: PgServer, database_url: str
+) -> None:
+    with leading(database_url) as store:
+        change(postgres, database_url, f"UPDATE openred.cluster SET leader = '{leader}'")
+        assert store.watch().leader == {}
+        with leading(database_url, "other"), pytest.raises(Fenced, match="other leads"):
+            store.renew()
+
+
 def test_another_directory_in_the_same_place_is_refused(postgres: PgServer, database_url: str) -> None:
     with leading(database_url) as store:
         change(postgres, database_url, "UPDATE openred.cluster SET lineage = 'another'")
