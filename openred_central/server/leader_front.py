@@ -99,6 +99,7 @@ class LeaderFront:
         self.limits = assembly.configuration.limits()
         # All that follow, with what they said of themselves.
         self._members: dict[Member, Mapping[str, str]] = {}
+        self._is_attached = False
         self._ended = asyncio.Event()
         limits = EngineLimits(
             body_bytes_max=assembly.configuration.engine().body_bytes_max,
@@ -191,7 +192,7 @@ class LeaderFront:
     def attach(
         self, api: Api, feed: EventFeed, broadcast: Broadcast, stalls: StallMeter, figures: Figures
     ) -> None:
-        self._api = api
+        self._api, self._is_attached = api, True
         self._feeding.attach(api, feed, broadcast, figures)
         self._traffic = partial(read_traffic, self._public.engine, broadcast, stalls, api.limits.refusals)
         install(self._engine, api, self._wrap)
@@ -218,6 +219,9 @@ class LeaderFront:
 
     async def serve_link(self, link: Link) -> None:
         """Take in an instance that follows, and feed it until its link ends."""
+        if not self._is_attached:
+            # It was quicker than this instance with its parts, and comes again.
+            return
         try:
             async with asyncio.timeout(JOIN_TIMEOUT_S):
                 kind, content = await link.receive(JOIN_BYTES_MAX)
