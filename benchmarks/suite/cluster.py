@@ -227,8 +227,8 @@ def _load(bench: Bench, postgres: Postgres) -> None:
             former.server.process.wait()
             _change(leader)
             joined = two.start(former.name)
-            for name, begun, ended in (
-                (PROMOTED, leader.logged_at_s(TOOK), leader.logged_at_s(LEADS)),
-                (JOINED, leader.logged_at_s(FOLLOWS), joined.logged_at_s(READY)),
+            for name, begun, last, ended in (
+                (PROMOTED, TOOK, leader, LEADS),
+                (JOINED, FOLLOWS, joined, READY),
             ):
-                bench.samples.add(Subject(case, name), seconds=ended[-1] - begun[-1])
+                bench.samples.add(Subject(case, name), seconds=leader.logged_until_s(begun, last, ended))

@@ -59,6 +59,19 @@ class Instance(NamedTuple):
         """Return the times of the lines of its log with this text."""
         return times_s(self.server.log.read_text(), text)
 
+    def logged_until_s(self, begun: str, other: Instance, ended: str) -> float:
+        """Return the time from the last line here with `begun` to that of `other` with `ended`.
+
+        The log is written a little later. Raises `ServerError` if there is no such line after it.
+        """
+
+        def took_s() -> float:
+            lines = self.logged_at_s(begun), other.logged_at_s(ended)
+            return lines[1][-1] - lines[0][-1] if all(lines) else -1.0
+
+        _wait(lambda: took_s() >= 0.0, f"the log of {other.name} to say {ended!r}")
+        return took_s()
+
 
 def times_s(log: str, text: str) -> list[float]:
     """Return the times of the lines of a log with this text."""
