@@ -7,7 +7,18 @@ from functools import partial
 from typing import Any
 
 from ..micro_engine.engine import Engine
-from . import dashboard, discovering, events, granting, heartbeating, nodes, registering, status, vouching
+from . import (
+    analysing,
+    dashboard,
+    discovering,
+    events,
+    granting,
+    heartbeating,
+    nodes,
+    registering,
+    status,
+    vouching,
+)
 from .caller.blocking import unblocked
 from .caller.limiting import Handler
 from .endpoint import Endpoint
@@ -21,7 +32,8 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *(registering.REGISTER, heartbeating.HEARTBEAT, discovering.DISCOVER),
     *(nodes.GET_NODE, nodes.DELETE_NODE, registering.CHANGE_KEY, nodes.LOOKUP),
     *(granting.GRANT, vouching.VERIFY, vouching.REVOKE, vouching.KEYS),
-    *(status.STATS, events.EVENTS, status.LIVE, status.READY, status.HEALTH, status.LEADS),
+    *(status.STATS, analysing.ANALYTICS, events.EVENTS),
+    *(status.LIVE, status.READY, status.HEALTH, status.LEADS),
     *(status.OPENAPI, status.REFERENCE),
 )
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Hashable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any, Final, NamedTuple
 
 from ..clock import Now
 from ..directory.directory import Directory
@@ -18,8 +19,12 @@ from .caller.limiting import Limits
 from .caller.proving import Prover
 from .feed.broadcast import Broadcast
 from .feed.watching import Watching
-from .wire.caching import StaticDocument
+from .wire.caching import Recent, StaticDocument
 from .wire.cluster import ClusterFigures
+
+# Answers of ``GET /analytics``: each is made at most once in so long, and so many are kept.
+ANALYSES_KEPT_S: Final = 60.0
+ANALYSES_MAX: Final = 8
 
 
 class Documents(NamedTuple):
@@ -90,12 +95,11 @@ class Api:
     whether its content survives a restart. `figures` returns figures of other parts for ``GET /stats``;
     `endpoints` are methods and paths; `documents` describe them; `stopping` returns whether the server is
     stopping; `broadcast` serves subscribers, `watching` those of single nodes; `front_page` is the dashboard.
-    The one discovery that walks over very many nodes holds `walks`. With `forecast_public`, all are told when
-    a node usually is there.
-    `fast_path` allows prepared and plain ways beside the ordinary ones. `near` is the region whose nodes come
-    first if a discovery names none. `cluster` returns its figures, None if this
-    server is in no cluster. `spread` waits until other instances know all changes, and
-    returns whether they do, as members of an answer.
+    The one discovery that walks over very many nodes holds `walks`; `analyses` are the recent answers of
+    ``GET /analytics``. With `forecast_public`, all are told when a node usually is there. `fast_path` allows
+    prepared and plain ways beside the ordinary ones. `near` is the region whose nodes come first if a
+    discovery names none. `cluster` returns its figures, None if this server is in no cluster. `spread` waits
+    until other instances know all changes, and returns whether they do, as members of an answer.
     """
 
     directory: Directory
@@ -127,6 +131,7 @@ class Api:
     cluster: Callable[[], ClusterFigures | None] = lambda: None
     spread: Callable[[], Awaitable[Mapping[str, bool]]] = field(default=_alone)
     walks: asyncio.Lock = field(default_factory=asyncio.Lock)
+    analyses: Recent[Hashable] = field(default_factory=partial(Recent, ANALYSES_KEPT_S, ANALYSES_MAX))
 
     def status(self, status: int, *, durable: bool) -> int:
         """Return `status`, or 202 for a change that is accepted and will be on disk later."""

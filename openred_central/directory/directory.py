@@ -13,13 +13,14 @@ from typing import NamedTuple
 from ..clock import Now
 from ..errors import CallerError
 from ..wording import counted, span
+from .analytics.analytics import DAYS, MONTHS, SHARED, Analytics
 from .blocking import Blocking
 from .discovery import Draw, Query
 from .empathy.forecast import Forecast
 from .empathy.paces import Paces
 from .empathy.pacing import Pacing
 from .empathy.returns import Returns
-from .empathy.visiting import HABITS, RETURNS, Visiting
+from .empathy.visiting import CALIBRATION, HABITS, RETURNS, Visiting
 from .empathy.watch import Watch
 from .hearing import hearing
 from .life.expiry import UNHEARD_S, Crowding, Expiry
@@ -73,7 +74,8 @@ class DirectoryOptions:
 
     `nodes_bytes_max` bounds `Registry.bytes_held`, the bytes of all records; with 0, `nodes_max` decides.
     With `forecast`, the directory remembers the habits of nodes and advises each a pace between
-    `heartbeat_advice_min_s` and `heartbeat_advice_s`, for `heartbeats_advised_per_s` in all.
+    `heartbeat_advice_min_s` and `heartbeat_advice_s`, for `heartbeats_advised_per_s` in all. The
+    `analytics_days` last days have a row.
     """
 
     nodes_max: int
@@ -85,6 +87,7 @@ class DirectoryOptions:
     forecast: bool
     heartbeat_advice_min_s: float
     heartbeats_advised_per_s: float
+    analytics_days: int
 
     @property
     def bytes_max(self) -> int:
@@ -148,6 +151,10 @@ class Directory:
                 *(self.nodes, self.paces, self.forecast, pacing, self.watch),
                 tolerance_s=lifecycle.heartbeat_tolerance_s,
             )
+        self.analytics = Analytics(
+            *(self.nodes, self.expiry, self.forecast, self.visiting, self.watch),
+            days_max=options.analytics_days,
+        )
         # False while another process may lead.
         self.may_change: Callable[[], bool] = lambda: True
         # Takes a sign of life, at a moment, of the active node in a slot.
@@ -162,12 +169,13 @@ class Directory:
             PATIENCE: self.nodes.restore_patience,
             CLUSTER: self.kept_for_others.__setitem__,
             BLOCK: self.blocking.blocks.take,
+            **dict.fromkeys((DAYS, MONTHS), self.analytics.restore),
         }
         if self.visiting is None:
             # Nothing would keep them up to date, or forget them with their nodes.
             self.keepers[HABITS] = lambda name, _: self.nodes.kept.note(name, lambda: None)
         else:
-            self.keepers |= dict.fromkeys((HABITS, RETURNS), self.visiting.restore)
+            self.keepers |= dict.fromkeys((HABITS, RETURNS, CALIBRATION), self.visiting.restore)
         self._random = random
         # Differs in each run, so that no generation is used again after a crash or from an older snapshot.
         self._generation_base = int(random() * GENERATION_BASE_MAX)
@@ -194,6 +202,14 @@ class Directory:
         """
         if self.visiting is not None:
             self.visiting.begin()
+        return self._take_kept(rows)
+
+    def take_shared(self, name: str, value: bytes) -> None:
+        """Take a kept value of a leader, if replicas need it; a damaged one is left out."""
+        if name.partition("/")[0] in SHARED:
+            self._take_kept([(name, value)])
+
+    def _take_kept(self, rows: Iterable[tuple[str, bytes]]) -> list[str]:
         faults = []
         for name, value in rows:
             restore = self.keepers.get(name.partition("/")[0])

@@ -14,7 +14,7 @@ from ..errors import InternalBug
 from .directory import Directory
 from .frame import Check, Frame, HabitChunk, LoadPart, Outlook
 from .hearing import hearing
-from .state.blocks import name_of
+from .state.blocks import is_block, name_of
 from .state.columns import records_of
 from .state.habits import CHUNK_SLOTS
 from .state.node import Record
@@ -75,7 +75,7 @@ class Following:
             nodes.tombstones.take(tombstone)
         for chunk in part.habits:
             self._take_habits(chunk)
-        self._take_blocks(part.blocks)
+        self._take_kept(part.kept)
         self._end_load(part)
 
     def end_first_load(self) -> None:
@@ -94,7 +94,7 @@ class Following:
             raise Gap(f"frame {frame.seq} came after frame {self.seq}")
         nodes, batch = self._nodes, frame.batch
         # A record must not be seen with its flag, and without the block that explains it.
-        self._take_blocks(batch.kept)
+        self._take_kept(batch.kept)
         yield from _sliced(self._free, batch.freed_slots)
         yield from _sliced(nodes.tombstones.lift, batch.lifted_id_hashes)
         yield from _sliced(self._write, batch.records)
@@ -130,8 +130,8 @@ class Following:
                     nodes.tombstones.take(tombstone)
             for chunk in part.habits:
                 self._take_habits(chunk)
-            self._take_blocks(part.blocks)
-            blocked.update(name for name, _ in part.blocks)
+            self._take_kept(part.kept)
+            blocked.update(name for name, _ in part.kept)
             yield
         if part is None:
             raise InternalBug("a load has no parts")
@@ -141,7 +141,7 @@ class Following:
                 if tombstone.id_hash not in standing:
                     nodes.tombstones.lift(tombstone.id_hash)
             yield
-        self._take_blocks([(name_of(block), None) for block in blocks if name_of(block) not in blocked])
+        self._take_kept([(name_of(block), None) for block in blocks if name_of(block) not in blocked])
         self._end_load(part)
         marks = nodes.changes.heard.marks
         marks[:] = bytes([HEARD]) * len(marks)
@@ -213,9 +213,12 @@ class Following:
         habits.unpack(chunk.number, chunk.packed)
         habits.odds[first : first + CHUNK_SLOTS] = array("b", chunk.odds)
 
-    def _take_blocks(self, blocks: Iterable[tuple[str, bytes | None]]) -> None:
-        for name, value in blocks:
-            self.directory.blocking.blocks.take(name, value)
+    def _take_kept(self, rows: Iterable[tuple[str, bytes | None]]) -> None:
+        for name, value in rows:
+            if is_block(name):
+                self.directory.blocking.blocks.take(name, value)
+            else:
+                self.directory.take_shared(name, value or b"")
 
     def _take_outlook(self, outlook: Outlook | None) -> None:
         forecast = self.directory.forecast

@@ -50,8 +50,8 @@ class Check(NamedTuple):
 class Frame(NamedTuple):
     """One commit, number `seq` of the run, at wall time `at`.
 
-    `batch` has no pages and no learned values, which only a store needs, but it has blocks; `signs` are the
-    signs of life that the leader heard itself. `habits` and `outlook` are what changed since the former
+    `batch` has no pages, and of kept values only what replicas need: blocks, and rows of figures. `signs` are
+    the signs of life that the leader heard itself. `habits` and `outlook` are what changed since the former
     frame. `check` is the state after this frame; None while further changes are pending.
     """
 
@@ -68,7 +68,7 @@ class LoadPart(NamedTuple):
     """A part of a load. Records come first, in the order of their slots.
 
     All frames up to `seq` are in the load, and all changes numbered up to `as_of`; others up to `newest` may
-    be in this part. `revision` and `transitions_per_h` are as in `Vitals`; `blocks` as in `Batch.kept`.
+    be in this part. `revision` and `transitions_per_h` are as in `Vitals`; `kept` as in `Batch.kept`.
     """
 
     seq: int
@@ -80,4 +80,4 @@ class LoadPart(NamedTuple):
     tombstones: Sequence[Tombstone] = ()
     habits: Sequence[HabitChunk] = ()
     outlook: Outlook | None = None
-    blocks: Sequence[tuple[str, bytes | None]] = ()
+    kept: Sequence[tuple[str, bytes | None]] = ()

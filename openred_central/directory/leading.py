@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Final
 
 from ..clock import Now
+from .analytics.analytics import SHARED
 from .directory import Directory
 from .frame import Check, Frame, HabitChunk, LoadPart, Outlook
 from .state.blocks import is_block, name_of, pack
@@ -17,6 +19,8 @@ from .state.signs import SignColumns, signs_in
 # Slots, tombstones and chunks of habits of one part of a load.
 LOAD_ROWS: Final = 500
 LOAD_CHUNKS: Final = 32
+# Rows of figures, which are compressed meanwhile.
+LOAD_KEPT: Final = 20
 # Chunks of habits in one frame.
 FRAME_CHUNKS: Final = 16
 # Touched chunks that one frame looks at.
@@ -57,7 +61,7 @@ class Leading:
         return Frame(
             self.seq,
             now.wall_s,
-            batch._replace(kept=[each for each in batch.kept if is_block(each[0])], pages=()),
+            batch._replace(kept=[each for each in batch.kept if _is_shared(each[0])], pages=()),
             self._signs(),
             self._touched_habits(),
             None if self._outlook == former else self._outlook,
@@ -92,10 +96,13 @@ class Leading:
             yield head._replace(tombstones=tombstones)
         blocks = [(name_of(block), pack(block)) for block in self._directory.blocking.blocks]
         for some in _slices(lambda: len(blocks), LOAD_ROWS):
-            yield head._replace(blocks=blocks[some.start : some.stop])
+            yield head._replace(kept=blocks[some.start : some.stop])
         if self._directory.visiting is not None:
             for chunks in _slices(lambda: nodes.habits.chunks, LOAD_CHUNKS):
                 yield head._replace(habits=list(map(self._habit_chunk, chunks)))
+        rows = self._directory.analytics.kept()
+        while some_rows := list(islice(rows, LOAD_KEPT)):
+            yield head._replace(kept=some_rows)
         yield head._replace(newest=nodes.changes.last, outlook=self._present_outlook())
 
     def _present_outlook(self) -> Outlook | None:
@@ -142,3 +149,8 @@ def _slices(end: Callable[[], int], count: int) -> Iterator[range]:
     while first < (stop := min(first + count, end())):
         yield range(first, stop)
         first = stop
+
+
+def _is_shared(name: str) -> bool:
+    """Return whether replicas need the kept value under `name`: a block, or a row of figures."""
+    return is_block(name) or name.partition("/")[0] in SHARED

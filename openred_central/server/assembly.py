@@ -48,6 +48,7 @@ from ..storage.copies.restoring import Restored, snapshots_of
 from ..storage.keys.admin_secret import secret_file_beside
 from ..storage.loading import database_path, load
 from ..storage.store import Loads, Store
+from ..tasks.analyst import Analyst
 from ..tasks.blockkeeper import Blockkeeper
 from ..tasks.forecaster import Forecaster
 from ..tasks.periodic import PeriodicTask
@@ -160,8 +161,9 @@ class Assembly(NamedTuple):
         )
 
     def keepers(self, parts: Parts) -> dict[str, PeriodicTask]:
-        """Return, by name, the tasks that see to blocks, snapshots and habits, as far as there are any."""
+        """Return, by name, the tasks for blocks, figures, snapshots and habits, as far as there are any."""
         directory, keepers = parts.directory, dict[str, PeriodicTask]()
+        keepers["analyst"] = Analyst(directory.analytics, parts.attended)
         keepers["blockkeeper"] = Blockkeeper(directory, parts.attended.now)
         if parts.snapshotter is not None:
             keepers["snapshotter"] = parts.snapshotter

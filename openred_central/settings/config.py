@@ -185,6 +185,7 @@ class Configuration(Settings):
             forecast=self.forecast,
             heartbeat_advice_min_s=self.heartbeat_advice_min_s,
             heartbeats_advised_per_s=self.heartbeats_advised_per_s,
+            analytics_days=self.analytics_days,
         )
 
     def mass_silence(self) -> MassSilenceOptions:

@@ -209,6 +209,9 @@ class Settings:
         ("summary", "all"),
         "What others are told of a node: grades alone, or also its hours and absences.",
     )
+    analytics_days: int = whole(
+        3_650, 1, 36_500, "Days of which `GET /analytics` keeps a row; older ones are removed."
+    )
     tick_s: float = duration(1.0, 0.01, 60.0, "The scheduler handles deadlines at least this often.")
 
     mass_silence_share: float = number(

@@ -37,8 +37,8 @@ _RECORDS_AS_BYTES: Final = _RECORDS.replace("t", "s")
 _TOMBSTONES: Final = "ttddtQBt"
 _HABITS: Final = "Iss"
 _SIGNS: Final = "Iddf"
-# The name of a block, and its value, which is never empty; empty for a block that is removed.
-_BLOCKS: Final = "ts"
+# The name of a kept value, and the value, which is never empty; empty for one that is removed.
+_KEPT: Final = "ts"
 
 Row = TypeVar("Row")
 
@@ -60,7 +60,7 @@ def pack(frame: Frame, version: int) -> bytes:
             _section(_columns([(id_hash,) for id_hash in batch.lifted_id_hashes], "t")),
             _section(_by_columns(records, _RECORDS_AS_BYTES)),
             _section(_columns(batch.tombstones, _TOMBSTONES)),
-            _section(_blocks(batch.kept)),
+            _section(_kept(batch.kept)),
             _section(pack_signs(frame.signs)),
             _section(_columns(frame.habits, _HABITS)),
             _section(_outlook(frame.outlook)),
@@ -86,7 +86,7 @@ def pack_part(part: LoadPart, version: int) -> bytes:
             _section(_columns(part.tombstones, _TOMBSTONES)),
             _section(_columns(part.habits, _HABITS)),
             _section(_outlook(part.outlook)),
-            _section(_blocks(part.blocks)),
+            _section(_kept(part.kept)),
         )
     )
 
@@ -135,7 +135,7 @@ def _frame(reader: _Reader) -> Frame:
         [id_hash for (id_hash,) in lifted],
         Vitals._make(vitals),
         last_change,
-        kept=reader.section().rows(_BLOCKS, _block),
+        kept=reader.section().rows(_KEPT, _kept_row),
     )
     signs = SignColumns._make(reader.section().columns(_SIGNS))
     habits = reader.section().rows(_HABITS, _habit_chunk)
@@ -156,7 +156,7 @@ def _part(reader: _Reader) -> LoadPart:
         reader.section().rows(_TOMBSTONES, Tombstone._make),
         reader.section().rows(_HABITS, _habit_chunk),
         _read_outlook(reader.section()),
-        reader.section().rows(_BLOCKS, _block),
+        reader.section().rows(_KEPT, _kept_row),
     )
 
 
@@ -167,11 +167,11 @@ def _habit_chunk(row: Iterable[Any]) -> HabitChunk:
     return chunk
 
 
-def _blocks(blocks: Sequence[tuple[str, bytes | None]]) -> bytes:
-    return _columns([(name, value or b"") for name, value in blocks], _BLOCKS)
+def _kept(rows: Sequence[tuple[str, bytes | None]]) -> bytes:
+    return _columns([(name, value or b"") for name, value in rows], _KEPT)
 
 
-def _block(row: Iterable[Any]) -> tuple[str, bytes | None]:
+def _kept_row(row: Iterable[Any]) -> tuple[str, bytes | None]:
     name, value = row
     return name, value or None
 

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openred_central.api.dashboard import PAGE, SCRIPTS, STYLES, prefers_html
+from openred_central.api.dashboard import PAGE, SCRIPTS, STYLES
+from openred_central.api.wire.accepting import prefers
 from openred_central.api.wire.pages import load_page
 from openred_central.micro_engine.limits import LIST_MEMBERS_MAX
 from openred_central.micro_engine.wire.messages import HTML_TYPE, Response
@@ -69,7 +70,7 @@ def test_all_other_callers_get_the_welcome(accept: str) -> None:
 
 @given(st.text("texhml/json*;,q=0.1 ap²", max_size=60))
 def test_any_accept_field_is_read(accept: str) -> None:
-    assert prefers_html(accept) in (True, False)
+    assert prefers(accept, "text/html") in (True, False)
 
 
 @pytest.mark.parametrize("accept", ["", "application/json", FIREFOX])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from functools import partial
 
 import pytest
@@ -29,6 +30,7 @@ CONTRACT = [
     ("POST", "/security/revoke", "revoke"),
     ("GET", "/security/keys", "keys"),
     ("GET", "/stats", "stats"),
+    ("GET", "/analytics", "analytics"),
     ("GET", "/events", "events"),
     ("GET", "/health/live", "live"),
     ("GET", "/health/ready", "ready"),
@@ -43,8 +45,8 @@ CONTRACT = [
 @pytest.mark.parametrize(("method", "path", "endpoint"), CONTRACT)
 def test_every_path_leads_to_its_endpoint(method: str, path: str, endpoint: str) -> None:
     route, _ = World().router.admit(Request(method, path))
-    # A limit wraps the handler.
-    handler = getattr(route.handler, "__wrapped__", route.handler)
+    # Limits and blocks wrap the handler.
+    handler = inspect.unwrap(route.handler)
     assert isinstance(handler, partial)
     assert handler.func.__name__ == endpoint
 

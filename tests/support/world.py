@@ -16,7 +16,8 @@ from openred_central.api.feed.broadcast import Broadcast
 from openred_central.api.feed.event_log import EventFeed, EventLog
 from openred_central.api.feed.watching import Watching
 from openred_central.api.routes import NAMES, install
-from openred_central.api.service import Api, Moments
+from openred_central.api.service import ANALYSES_KEPT_S, ANALYSES_MAX, Api, Moments
+from openred_central.api.wire.caching import Make, Recent, StaticDocument
 from openred_central.api.wire.cluster import ClusterFigures
 from openred_central.clock import Now
 from openred_central.directory.consistency import check
@@ -180,6 +181,7 @@ class World:
             watching=Watching(self.directory, self.now, waits_max=3),
             fast_path=fast_path,
             cluster=lambda: self.cluster,
+            analyses=Recent(ANALYSES_KEPT_S, ANALYSES_MAX, _in_place),
         )
         self.router = Router(1024 * 1024)
         install(Routes(self.router), self.api)  # type: ignore[arg-type]
@@ -318,6 +320,10 @@ def _made(page: Any) -> Callable[[], Coroutine[Any, Any, Any]]:
         return page
 
     return ask
+
+
+async def _in_place(make: Make) -> StaticDocument:
+    return make()
 
 
 def run(coroutine: Coroutine[Any, Any, Response]) -> Response:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Hashable
+from math import inf
 from typing import Generic, NamedTuple, TypeVar
 
 from ...encoding import entity_tag
@@ -15,6 +16,7 @@ NOT_MODIFIED = 304
 
 HeaderFields = tuple[tuple[str, str], ...]
 T = TypeVar("T")
+K = TypeVar("K", bound=Hashable)
 
 
 class Once(Generic[T]):
@@ -53,6 +55,46 @@ class StaticDocument(NamedTuple):
         if has_already(request, self.etag):
             return not_modified(self.headers)
         return Response(self.body, content_type=self.content_type, headers=self.headers)
+
+
+Make = Callable[[], StaticDocument]
+
+
+async def in_a_thread(make: Make) -> StaticDocument:
+    return await asyncio.get_running_loop().run_in_executor(None, make)
+
+
+class Recent(Generic[K]):
+    """Documents by a key, each made in a thread and kept for `kept_s`; the last `documents_max` of them.
+
+    One is made at a time, so that many callers keep no more than one thread busy. `elsewhere` calls what
+    it is given where that holds up nobody.
+    """
+
+    def __init__(
+        self,
+        kept_s: float,
+        documents_max: int,
+        elsewhere: Callable[[Make], Awaitable[StaticDocument]] = in_a_thread,
+    ) -> None:
+        self._kept_s, self._documents_max, self._elsewhere = kept_s, documents_max, elsewhere
+        self._turn = asyncio.Lock()
+        self._made: dict[K, tuple[float, StaticDocument]] = {}
+
+    async def get(self, key: K, now_s: float, prepare: Callable[[], Make]) -> StaticDocument:
+        """Return the document of `key`; at monotonic `now_s` it is made anew if it is too old.
+
+        `prepare` gathers on the loop what the function needs that it returns, which makes the document.
+        """
+        async with self._turn:
+            made_s, document = self._made.get(key, (-inf, None))
+            if document is None or now_s - made_s >= self._kept_s:
+                document = await self._elsewhere(prepare())
+                self._made.pop(key, None)
+                self._made[key] = now_s, document
+                while len(self._made) > self._documents_max:
+                    del self._made[next(iter(self._made))]
+            return document
 
 
 def has_already(request: Request, etag: str) -> bool:

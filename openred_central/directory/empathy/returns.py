@@ -26,6 +26,8 @@ BINS: Final = len(EDGES_S)
 DAYS: Final = (3, 30)
 USUAL_S: Final = tuple(days * DAY_S for days in (0.5, 2, 7, 21, 60, 150))
 COHORTS: Final = len(DAYS) + 1 + len(USUAL_S) + 1
+# For `chance`: a node of which nothing more is known.
+ANY_COHORT: Final = COHORTS
 # The hazard at a lateness of t seconds, before anything is learned, is this share of 1 / t.
 FIRST: Final = 0.45
 # So many events count as much as what is assumed.
@@ -49,10 +51,12 @@ class Returns:
     """Returns and time of lateness by cohort and bin, and the chances that follow from them.
 
     `refresh` makes the chances follow what was counted since the last call; `refreshed` are those counts, as
-    `packed` returns them.
+    `packed` returns them. In this run, `happened` nodes returned, and `expected` were expected to by the
+    chances of each time.
     """
 
     def __init__(self) -> None:
+        self.expected, self.happened = 0.0, 0
         self.events = [[0.0] * BINS for _ in range(COHORTS)]
         self.exposure_s = [[0.0] * BINS for _ in range(COHORTS)]
         self.refresh()
@@ -62,6 +66,8 @@ class Returns:
 
         The latenesses are seconds since its due.
         """
+        self.expected += self._sum(cohort, to_s) - self._sum(cohort, from_s)
+        self.happened += returned
         number = bisect_right(EDGES_S, from_s) - 1
         exposure_s = self.exposure_s[cohort]
         while number + 1 < BINS and EDGES_S[number + 1] < to_s:
@@ -96,6 +102,7 @@ class Returns:
             ]
             for rows in zip(self.events, self.exposure_s, strict=True)
         ]
+        self._hazards.append(pooled)
         self._sums: list[list[float]] = [
             [
                 0.0,
@@ -107,7 +114,10 @@ class Returns:
         ]
 
     def chance(self, cohort: int, late_s: float, horizon_s: float) -> float:
-        """Return the chance that a node of `cohort`, late by `late_s`, is back within `horizon_s`."""
+        """Return the chance that a node of `cohort`, or of `ANY_COHORT`, late by `late_s`, is back in time.
+
+        Times are in seconds, and `horizon_s` is counted from now.
+        """
         return 1 - exp(self._sum(cohort, late_s) - self._sum(cohort, late_s + horizon_s))
 
     def _sum(self, cohort: int, late_s: float) -> float:

@@ -55,9 +55,10 @@ PIECE_SLOTS: Final = 16
 DUES_PER_VISIT_MAX: Final = 64
 # A node that sends heartbeats ahead of its due tells less of the hour, since it chose the moment.
 EARLY_WEIGHT: Final = 0.25
-# Names of kept values: the chunk of a number, and the returns of all nodes.
+# Names of kept values: the chunk of a number, the returns of all nodes, and how good the chances are.
 HABITS: Final = "habits"
 RETURNS: Final = "returns"
+CALIBRATION: Final = "calibration"
 # Nobody expects to hear these.
 _EXCUSED: Final = HELD | LEFT
 
@@ -163,11 +164,15 @@ class Visiting:
             if change:
                 self._note(chunk, self._visited_s[chunk])
         self._note_returns()
+        self._nodes.kept.note(CALIBRATION, self.calibration.packed)
 
     def restore(self, name: str, value: bytes) -> None:
         """Take what was stored under `name`. Raise `ValueError` for a value that was never stored there."""
         if name == RETURNS:
             self._returns.unpack(value)
+            return
+        if name == CALIBRATION:
+            self.calibration.unpack(value)
             return
         chunk = int(name.removeprefix(f"{HABITS}/"), 16)
         if name != _name_of(chunk):

@@ -12,7 +12,7 @@ the other ones.
 from __future__ import annotations
 
 from array import array
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, repeat
 from typing import NamedTuple
@@ -184,6 +184,24 @@ class ServiceIndex:
             size, smallest = min(((sum(map(len, parts)), parts) for parts in crowds), key=_size)
             if size:
                 yield Pool(smallest, size, None, len(names) < 2)
+
+    def offered(self, most: int, least: int) -> list[tuple[str, int]]:
+        """Return up to `most` services that at least `least` nodes offer, with the number of these.
+
+        Those that more nodes offer come first. Services that ungrouped nodes alone offer are left out: a
+        flood of unique names consists of these.
+        """
+        counts: Counter[str] = Counter()
+        for group in self._groups.values():
+            members = sum(map(len, group.by_state))
+            for name in group.names:
+                counts[name] += members
+        for crowds in self._crowds if self._ungrouped else ():
+            for name in counts:
+                crowd = crowds.get(name, ())
+                counts[name] += 1 if isinstance(crowd, int) else len(crowd)
+        ranked = sorted(counts.items(), key=lambda found: (-found[1], found[0]))
+        return [(name, count) for name, count in ranked[:most] if count >= least]
 
     def members(self) -> Iterator[tuple[int, State]]:
         """Yield (slot, state) for each place of each node in the index; for the consistency check."""

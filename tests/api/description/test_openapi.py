@@ -222,7 +222,7 @@ def test_every_success_is_as_described() -> None:
     nodes_come_and_go(story)
     keys_change(story)
     tokens_are_made_and_void(story)
-    for path in ("/", "/stats", "/security/keys", "/openapi.json"):
+    for path in ("/", "/stats", "/analytics", "/security/keys", "/openapi.json"):
         story.send("GET", path)
     for path in ("/health", "/health/live", "/health/ready"):
         story.send("GET", path)
