@@ -26,8 +26,8 @@ MODULES: Final = {
     for module in (
         *("serve", "config", "health", "systemd_unit", "snapshot", "export", "import_", "verify", "keys"),
         *("block", "unblock", "blocks", "cluster", "simulate"),
-        *("register", "heartbeat", "discover", "node", "stats", "watch", "leave", "keygen", "example"),
-        "completion",
+        *("register", "heartbeat", "discover", "node", "stats", "analytics", "watch", "leave"),
+        *("keygen", "example", "completion"),
     )
 }
 # The server starts it, and no person does: the help does not list it.

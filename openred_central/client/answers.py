@@ -14,8 +14,8 @@ from ..micro_engine.wire.chunked import ChunkedDecoder
 from ..micro_engine.wire.fields import find_line_end, find_section_end, parse_fields
 from ..micro_engine.wire.protocol import ProtocolError
 
-# More than a hundred nodes with the largest records.
-ANSWER_BYTES_MAX = 4 * 1024 * 1024
+# More than a hundred nodes with the largest records, and than the figures of ten years.
+ANSWER_BYTES_MAX = 16 * 1024 * 1024
 _STATUS_LINE_BYTES_MAX = 1_024
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: [\t -~\x80-\xff]*)?")
 _LENGTH = re.compile(rf"[0-9]{{1,{CONTENT_LENGTH_DIGITS_MAX}}}", re.ASCII)

@@ -123,6 +123,8 @@ class BlockingClient:
     node = _blocking(Client.node)
     lookup = _blocking(Client.lookup)
     stats = _blocking(Client.stats)
+    analytics = _blocking(Client.analytics)
+    analytics_csv = _blocking(Client.analytics_csv)
     leave = _blocking(Client.leave)
     forget = _blocking(Client.forget)
     change_key = _blocking(Client.change_key)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -226,6 +226,18 @@ class Client:
         """Return figures of the directory."""
         return await self._ask("GET", "/stats")
 
+    async def analytics(self, /, **query: str) -> Document:
+        """Return a table of the years of the directory, or what there is.
+
+        `query` are the parameters: ``table``, ``from``, ``to``.
+        """
+        return await self._ask("GET", _analytics(query))
+
+    async def analytics_csv(self, /, **query: str) -> str:
+        """Return a table as CSV (RFC 4180); `query` as for `analytics`."""
+        target = _analytics({**query, "format": "csv"})
+        return (await self._asker.fetch("GET", target, None, lambda *_: [])).body.decode()
+
     async def leave(self) -> Document:
         """Hide the node; its next heartbeat brings it back."""
         return await self._depart("leave")
@@ -366,3 +378,7 @@ def pause_after_failure(failures: int, chance: float) -> float:
 def _segment(node_id: str) -> str:
     """Return a node's id as a segment of a path; lone surrogates stay, for the directory to refuse."""
     return quote(node_id, safe=":", errors="surrogatepass")
+
+
+def _analytics(query: Mapping[str, str]) -> str:
+    return f"/analytics?{urlencode(query, errors='surrogatepass')}" if query else "/analytics"

@@ -13,7 +13,7 @@ from openred_central.client import Client
 from tests.support.console import Recorded
 from tests.support.fake_server import FakeServer, Handler, Told
 
-COMMANDS = commands(("register", "heartbeat", "discover", "node", "stats", "leave"))
+COMMANDS = commands(("register", "heartbeat", "discover", "node", "stats", "analytics", "leave"))
 PARSER = make_parser(COMMANDS.values())
 PLAIN, TERMINAL, COLOURED = Style(), Style(terminal=True), Style(terminal=True, colour=True)
 
