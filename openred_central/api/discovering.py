@@ -90,6 +90,7 @@ DISCOVER = Endpoint(
     "/discover",
     discover,
     name="discover",
+    example_query="services=storage",
     tag="Nodes",
     summary="Find peers by the services they offer",
     description="A fair draw among all matching nodes, the more available first. If no node matches "

@@ -59,8 +59,9 @@ class Endpoint:
     body beyond these, `body_required` whether a body has to be there. `proofs` are the ways to prove the
     caller, None among them if a request without proof is possible. `headers` are further header fields of a
     request, with their meaning; `caches` says that the answer has an entity tag. `leads_to` names endpoints
-    that take the node id of the answer. `aliases` are older paths; `limit` is the rate limit by address;
-    `prepare` is as in `Router.add`. `where` says who answers where there are several processes.
+    that take the node id of the answer; `example_query` and `example_body` make a typical request. `aliases`
+    are older paths; `limit` is the rate limit by address; `prepare` is as in `Router.add`. `where` says who
+    answers where there are several processes.
     """
 
     method: str
@@ -81,6 +82,8 @@ class Endpoint:
     headers: Mapping[str, str] = field(default_factory=dict)
     caches: bool = False
     leads_to: tuple[str, ...] = ()
+    example_query: str = ""
+    example_body: Mapping[str, Any] = field(default_factory=dict)
     aliases: tuple[str, ...] = ()
     limit: str | None = None
     prepare: Callable[[Api, Request], Answer | None] | None = None

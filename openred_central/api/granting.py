@@ -110,6 +110,7 @@ GRANT = Endpoint(
     summary="Get a token, a pair of tokens, or a session",
     description="With `peer_id`, two tokens that belong together. A proved request is a sign of life.",
     body=(NODE_ID, PEER_ID, PURPOSE_FIELD, LIFETIME_S),
+    example_body={"node_id": "alice", "peer_id": "bob"},
     replies={
         200: Reply("The grant.", {"anyOf": [TOKEN_GRANTED, SESSION_GRANTED]}, headers=LIMITED),
         202: Reply(

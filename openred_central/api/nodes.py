@@ -199,6 +199,7 @@ LOOKUP = Endpoint(
     summary="Look up many nodes by their ids",
     description="Nodes come in the order asked for; hidden nodes count as missing.",
     body=(NODE_IDS,),
+    example_body={"node_ids": ["alice", "bob"]},
     replies={200: Reply("The nodes found, and the ids of the missing ones.", FOUND)},
     limit="discover",
     where=Where.ANYWHERE,

@@ -143,6 +143,13 @@ def _register(
     return registered, permit.shown, again
 
 
+# The public key of RFC 8032 §7.1, test 1, whose private key all the world knows.
+EXAMPLE_KEY = (
+    "-----BEGIN PUBLIC KEY-----\n"
+    "MCowBQYDK2VwAyEA11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=\n"
+    "-----END PUBLIC KEY-----"
+)
+
 REGISTER = Endpoint(
     "POST",
     "/register",
@@ -156,6 +163,13 @@ REGISTER = Endpoint(
         *(NODE_ID, ADDRESS, PORT, PUBLIC_KEY, SERVICES, METADATA, REGION),
         *(ADDRESSES, DISCOVERABLE, HABITS, AWAY_UNTIL, NEXT_KEY),
     ),
+    example_body={
+        "node_id": "alice",
+        "address": "192.0.2.1",
+        "port": 7000,
+        "public_key": "alices-key",
+        "services": ["storage"],
+    },
     replies={
         200: Reply("The node was updated or revived.", REGISTERED, headers=LIMITED),
         201: Reply("The node was registered.", REGISTERED, headers=LIMITED),
@@ -212,6 +226,7 @@ CHANGE_KEY = Endpoint(
     description="Signed by both keys, under the labels `old` and `new`; by the new key alone if it was "
     "named as the next. Grants of the former key are void from then on.",
     body=(NEW_KEY, FOLLOWING_KEY),
+    example_body={"public_key": EXAMPLE_KEY},
     replies={200: Reply("The key was changed.", KEY_CHANGED), 202: Reply(PENDING, KEY_CHANGED)},
     problems=("invalid_key", *PROOF, "store_unavailable"),
     proofs=(SIGNATURE, CLAIM),

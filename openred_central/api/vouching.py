@@ -157,6 +157,7 @@ VERIFY = Endpoint(
     summary="Check whether tokens are valid",
     description="One `token`, or `token_a` and `token_b`, which have to belong together.",
     body=(TOKEN, TOKEN_A, TOKEN_B),
+    example_body={"token": "AAAAAAAAAAAAAAAAAAAAAA"},
     rules={"anyOf": [{"required": ["token"]}, {"required": ["token_a", "token_b"]}]},
     replies={200: Reply("Whether the tokens are valid, and if not, why.", VERIFIED)},
     problems=("rate_limited", "tokens_unavailable"),
@@ -196,6 +197,7 @@ REVOKE = Endpoint(
     description="One token, or with `all` everything. Peers that check offline accept a token until it "
     "expires.",
     body=(NODE_ID, TOKEN_ID, TOKEN, ALL),
+    example_body={"node_id": "alice", "all": True},
     rules={
         "anyOf": [
             {"required": ["token_id"]},

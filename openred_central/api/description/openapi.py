@@ -21,6 +21,7 @@ from ..service import Documents
 from ..wire.caching import StaticDocument
 from ..wire.fields import Field, Schema, only, schema_of
 from . import reference_page
+from .curl_lines import curl_line
 
 VERSION = "3.1.0"
 DESCRIPTION = """\
@@ -135,6 +136,8 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
         "description": endpoint.description,
         "parameters": list(_parameters(endpoint)),
         "responses": _responses(endpoint),
+        # As tools that show OpenAPI documents read it.
+        "x-codeSamples": [{"lang": "Shell", "label": "curl", "source": curl_line(endpoint)}],
     }
     if endpoint.body:
         content = {JSON_TYPE: {"schema": _body(endpoint)}}

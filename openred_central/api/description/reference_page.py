@@ -102,6 +102,8 @@ def _card(entry: DescribedOperation, common: set[str], problems: Json) -> Iterat
     yield f'<section class="card" id="{_anchor(entry)}"><h3>{_method(entry.method)}'
     yield f'<span class="path">{_breakable(entry.path)}</span></h3>'
     yield f'<p class="summary">{_prose(operation["summary"])}</p><p>{_prose(operation["description"])}</p>'
+    for sample in operation.get("x-codeSamples", ()):
+        yield f"<pre><code>{escape(sample['source'])}</code></pre>"
     if entry.older:
         paths = ", ".join(f"<code>{escape(path)}</code>" for path in entry.older)
         yield f'<p class="soft">Older path: {paths}</p>'
