@@ -14,6 +14,7 @@ import gc
 import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from functools import partial
 from itertools import cycle
 from time import perf_counter, process_time
 from typing import cast
@@ -329,18 +330,22 @@ class Generator:
         """Open all connections. Raises `OSError`."""
         options, loop = self._options, asyncio.get_running_loop()
         for first in range(0, options.idle_connections, CONNECTING_AT_ONCE):
-            number = min(CONNECTING_AT_ONCE, options.idle_connections - first)
+            last = min(first + CONNECTING_AT_ONCE, options.idle_connections)
             opened = [
                 loop.create_connection(
-                    lambda: Idle(self, options.idle_request), options.host, options.port, ssl=self._tls
+                    partial(self._make_idle, number), options.host, options.port, ssl=self._tls
                 )
-                for _ in range(number)
+                for number in range(first, last)
             ]
             self._idle += [transport for transport, _ in await asyncio.gather(*opened)]
         for first in range(0, options.connections, CONNECTING_AT_ONCE):
             last = min(first + CONNECTING_AT_ONCE, options.connections)
             connections = [Connection(self, number) for number in range(first, last)]
             await asyncio.gather(*map(self._connect, connections))
+
+    def _make_idle(self, number: int) -> Idle:
+        requests = self._options.idle_requests
+        return Idle(self, requests[number % len(requests)] if requests else b"")
 
     async def _connect(self, connection: Connection) -> None:
         await asyncio.get_running_loop().create_connection(

@@ -131,7 +131,7 @@ def document(
 ) -> dict[str, Any]:
     """Return everything about a run that ended at `measured_at`, without keys and sessions, for JSON."""
     given = options._asdict()
-    del given["signers"], given["sessions"], given["idle_request"]
+    del given["signers"], given["sessions"], given["idle_requests"]
     return {
         "measured_at": measured_at.isoformat(timespec="seconds"),
         "machine": machine.describe(),

@@ -13,7 +13,7 @@ import random
 import ssl
 from base64 import encodebytes
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache, partial
 from itertools import count
@@ -53,8 +53,8 @@ class LoadOptions(NamedTuple):
 
     `nodes` are registered first, and as many of `signers` for each kind of key; `run` begins the ids of nodes
     that the run itself registers. Each generator signs `stock` requests of each signed kind before it starts.
-    Idle connections send `idle_request`, if there is one, and must be answered with 200. Each request of the
-    kinds in `fresh` has a connection of its own. With `tls` no certificate is checked.
+    Idle connections send one of `idle_requests` each, in turn, and must be answered with 200. Each request of
+    the kinds in `fresh` has a connection of its own. With `tls` no certificate is checked.
     """
 
     host: str
@@ -67,7 +67,7 @@ class LoadOptions(NamedTuple):
     warm_up_s: float = 0.5
     connections: int = 64
     idle_connections: int = 0
-    idle_request: bytes = b""
+    idle_requests: Sequence[bytes] = ()
     pipeline: int = 1
     fresh: Collection[str] = ()
     tls: bool = False

@@ -79,10 +79,15 @@ def _load_goals(effort: Effort) -> list[Goal]:
     if effort.large:
         large, least = (Subject(loads.varied_case(n), contestants.OURS) for n in (effort.large, small))
         found.append(Goal(f"{large.case}, CPU: × among {small:,}", 1.25, "cpu_us", large, least))
-    followed = Subject(following.CASE, f"{effort.subscribers:,} subscribers")
-    unfollowed = Subject(following.CASE, following.UNFOLLOWED)
-    text = f"heartbeat, CPU: × without {effort.subscribers:,} event subscribers"
-    return [*found, Goal(text, 1.1, "cpu_us", followed, unfollowed)]
+    for case, name in (
+        (following.CASE, following.followed(effort)),
+        (following.WATCH_CASE, following.watched(effort)),
+    ):
+        unfollowed = Subject(case, following.UNFOLLOWED)
+        found.append(
+            Goal(f"heartbeat, CPU: × without {name}", 1.1, "cpu_us", Subject(case, name), unfollowed)
+        )
+    return found
 
 
 def _proof_goals(effort: Effort) -> list[Goal]:

@@ -70,7 +70,7 @@ async def events(api: Api, request: Request) -> StreamingResponse:
     if node_ids is None:
         pieces: AsyncIterator[bytes] = _follow(api, head, last_event_id, recent, history=history)
     else:
-        pieces = api.watching.join(head, node_ids, last_event_id, None)
+        pieces = api.watching.join(head, node_ids, last_event_id)
     return StreamingResponse(pieces, content_type=EVENT_STREAM_TYPE, headers=(*_HEADERS, *charged))
 
 
@@ -90,7 +90,7 @@ def _follow(api: Api, head: bytes, last_event_id: str, recent: int, *, history: 
 def _require_place(api: Api) -> None:
     """Raise `CallerError` 503 ``too_many_subscribers`` if there is no place for another subscriber."""
     broadcast = api.broadcast
-    if len(broadcast.subscribers) + len(api.watching.watchers) >= broadcast.subscribers_max:
+    if broadcast.places_taken >= broadcast.subscribers_max:
         broadcast.refused += 1
         raise CallerError(
             503,

@@ -60,11 +60,15 @@ async def get_node(api: Api, request: Request, node_id: str) -> Response:
     wait = api.watching.wait(node_id)
     if wait is None:
         return answer
-    now_s = asyncio.get_running_loop().time
-    ends_s = now_s() + wait_s
+    # An answer takes memory, and waits for a long time.
+    del answer
+    ends_s = asyncio.get_running_loop().time() + wait_s
     try:
-        while answer.status == NOT_MODIFIED and not api.watching.stopped and now_s() < ends_s:
-            await wait.until(ends_s)
+        while await wait.until(ends_s):
+            answer = _explained(api, request, node_id)
+            if answer.status != NOT_MODIFIED:
+                break
+        else:
             answer = _explained(api, request, node_id)
     finally:
         api.watching.leave(wait)

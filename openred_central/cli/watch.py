@@ -1,4 +1,4 @@
-"""`watch`: print the events of a directory, a line for each, until Ctrl-C."""
+"""`watch`: print the events of a directory, or of some nodes, a line for each, until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final, NamedTuple
+from urllib.parse import urlencode
 
 import orjson
 
@@ -46,8 +47,11 @@ class WatchLater(WatchRefused):
 
 
 def read_events(lines: Iterable[bytes]) -> Iterator[StreamEvent]:
-    """Yield the events in the lines of a stream (WHATWG HTML §9.2.6), and skip events that cannot be read."""
-    event_id, name, data = "", "message", list[str]()
+    """Yield the events in the lines of a stream (WHATWG HTML §9.2.6), and skip events that cannot be read.
+
+    A new id without data is a place to resume from, and comes as an event without a name.
+    """
+    event_id, last_id, name, data = "", "", "message", list[str]()
     for line in lines:
         field, _, value = line.decode("utf-8", "replace").rstrip("\r\n").partition(":")
         value = value.removeprefix(" ")
@@ -60,6 +64,9 @@ def read_events(lines: Iterable[bytes]) -> Iterator[StreamEvent]:
         elif not field and not value:
             if data and (document := _document("\n".join(data))) is not None:
                 yield StreamEvent(event_id, name, document)
+            elif not data and event_id != last_id:
+                yield StreamEvent(event_id, "", {})
+            last_id = event_id
             name, data = "message", []
 
 
@@ -69,6 +76,8 @@ def show(event: StreamEvent, style: Style) -> list[str]:
     if event.name == "transition":
         node = "a hidden node" if data.get("hidden") else safe(data.get("node_id"))
         return [f"{safe(data.get('at'))}  {node}  {_change(data, style)}"]
+    if event.name == "node":
+        return [f"{safe(data.get('at'))}  {safe(data.get('node_id'))}  {_node(data, style)}"]
     # Show counts only if not every transition was named before.
     if event.name == "transitions" and data.get("count") != data.get("named"):
         return [
@@ -85,6 +94,10 @@ def show(event: StreamEvent, style: Style) -> list[str]:
 def run(options: argparse.Namespace, console: Console) -> int:
     """Print every event, until the directory refuses or Ctrl-C."""
 
+    if options.nodes and options.recent:
+        console.complain("--recent is for the events of all nodes; leave it out, or name no nodes")
+        return ExitCode.USAGE
+
     def report(event: StreamEvent) -> None:
         if options.json:
             document = {"event": event.name, "id": event.id, "data": event.data}
@@ -95,28 +108,38 @@ def run(options: argparse.Namespace, console: Console) -> int:
     # Ctrl-C ends this wait for an event that never comes.
     pause = threading.Event().wait
     url = directory_url(options, console)
-    return watch(url, recent=options.recent, report=report, complain=console.complain, pause=pause)
+    return watch(
+        url,
+        recent=options.recent,
+        nodes=options.nodes or "",
+        report=report,
+        complain=console.complain,
+        pause=pause,
+    )
 
 
 def watch(
     url: str,
     *,
     recent: int,
+    nodes: str = "",
     report: Callable[[StreamEvent], None],
     complain: Callable[[str], None],
     pause: Callable[[float], object],
 ) -> int:
     """Report every event of the directory at `url`, beginning with the last `recent` ones.
 
+    With `nodes`, ids that are joined by commas, report how these are, and what happens to them, instead.
     After a `pause`, resume a broken stream behind its last event. Return an exit code if the directory itself
     refuses, or was never reached.
     """
     last_id, reached = "", False
     while True:
         try:
-            for event in _stream(url, recent, last_id):
+            for event in _stream(url, recent, nodes, last_id):
                 reached, last_id = True, event.id or last_id
-                report(event)
+                if event.name:
+                    report(event)
             raise NoReply(f"{url} has ended the stream")
         except (WatchRefused, NoReply) as error:
             passes = isinstance(error, NoReply | WatchLater)
@@ -127,8 +150,9 @@ def watch(
             pause(RETRY_S)
 
 
-def _stream(url: str, recent: int, last_id: str) -> Iterator[StreamEvent]:
-    target = "/events" + (f"?recent={recent}" if recent and not last_id else "")
+def _stream(url: str, recent: int, nodes: str, last_id: str) -> Iterator[StreamEvent]:
+    query = {"nodes": nodes} if nodes else {"recent": recent} if recent and not last_id else {}
+    target = f"/events?{urlencode(query, safe=',:')}" if query else "/events"
     headers = {"Accept": "text/event-stream", **({"Last-Event-ID": last_id} if last_id else {})}
     with opened("GET", url, target, headers=headers, timeout_s=SILENCE_S_MAX) as response:
         if response.status != 200:
@@ -159,15 +183,31 @@ def _change(data: Document, style: Style) -> str:
     return f"{states[0]} → {states[1]}  ({safe(data.get('reason'))})"
 
 
+def _node(data: Document, style: Style) -> str:
+    """Return what happened to a watched node, and how it is."""
+    what, node = data.get("what"), data.get("node")
+    happened = ", ".join(map(safe, what)) if isinstance(what, list) else safe(what)
+    if not isinstance(node, dict):
+        return f"{happened}: unknown, or hidden"
+    late = ", late" if node.get("late") else ""
+    address, services = node.get("address"), node.get("services")
+    names = ", ".join(map(safe, services)) if isinstance(services, list) else ""
+    return (
+        f"{happened}: {coloured(safe(node.get('state')), style)}{late}, at {safe(address)} port "
+        f"{safe(node.get('port'))}{f', {names}' if names else ''}"
+    )
+
+
 def _nodes(count: object) -> str:
     return counted(count, "node") if isinstance(count, int) else f"{safe(count)} nodes"
 
 
 COMMAND = Command(
     "watch",
-    "print the events of a directory as they happen",
+    "print the events of a directory, or of some nodes, as they happen",
     run,
     (
+        argument("nodes", metavar="NODES", nargs="?", help="ids of nodes, joined by commas; default: all"),
         argument(
             "--recent",
             metavar="COUNT",
@@ -180,6 +220,7 @@ COMMAND = Command(
     ),
     """\
   openred-central watch
+  openred-central watch alice,bob
   openred-central watch --recent 50 --json | jq -r 'select(.event == "transition") | .data.node_id'
 """,
     EXIT_CODES,

@@ -22,6 +22,7 @@ from .errors import (
     Untrusted,
 )
 from .peering import TrustedKeys, answer_challenge, check_answer, verify_pair
+from .watching import NodeEvent
 
 __all__ = [
     "Address",
@@ -36,6 +37,7 @@ __all__ = [
     "ForeignAnswer",
     "InvalidKey",
     "KeySet",
+    "NodeEvent",
     "Pair",
     "PrivateKey",
     "ProblemError",

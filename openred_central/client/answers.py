@@ -55,6 +55,8 @@ class _Head(NamedTuple):
 
 
 _UNTIL_END = -1
+# Only the sizes of chunks are bounded in a body that does not end.
+_STREAM_BYTES_MAX = 1 << 62
 
 
 class AnswerReader:
@@ -70,6 +72,8 @@ class AnswerReader:
         self._buffer = bytearray()
         self._head: _Head | None = None
         self._chunks = ChunkedDecoder()
+        # True once `take` has returned the end of a body.
+        self.ended = False
 
     def feed(self, content: bytes) -> None:
         self._buffer += content
@@ -77,21 +81,51 @@ class AnswerReader:
     def read(self) -> Answer | None:
         """Return the answer once it is complete. Raises `BadAnswer`."""
         try:
-            while self._head is None:
-                head = self._read_head()
-                if head is None:
-                    return None
-                if head.status >= 200:
-                    self._head = head
-            return self._read_body(self._head)
+            head = self._final_head()
+            return None if head is None else self._read_body(head)
         except ProtocolError as error:
-            raise BadAnswer(f"the answer is not valid HTTP: {error.message}") from None
+            raise _invalid(error) from None
+
+    def status(self) -> int | None:
+        """Return the status once the head is complete. Raises `BadAnswer`."""
+        try:
+            head = self._final_head()
+        except ProtocolError as error:
+            raise _invalid(error) from None
+        return None if head is None else head.status
+
+    def take(self) -> bytes:
+        """Return what has come of a body in chunks since the last call, which may not end; see `ended`.
+
+        Call it once there is a `status`. Raises `BadAnswer`.
+        """
+        if self._head is None or self._head.length is not None:
+            raise BadAnswer("the answer is no stream")
+        try:
+            whole = self._chunks.decode(self._buffer, _STREAM_BYTES_MAX)
+        except ProtocolError as error:
+            raise _invalid(error) from None
+        self.ended = whole is not None
+        if whole is not None:
+            return whole
+        taken = bytes(self._chunks.body)
+        self._chunks.body.clear()
+        return taken
 
     def end(self) -> Answer:
         """Return the answer that the end of the connection completes. Raises `BadAnswer`."""
         if self._head is None or self._head.length != _UNTIL_END:
             raise BadAnswer("the connection ended in the middle of an answer")
         return Answer(self._head.status, self._head.headers, bytes(self._buffer), keep_alive=False)
+
+    def _final_head(self) -> _Head | None:
+        while self._head is None:
+            head = self._read_head()
+            if head is None:
+                return None
+            if head.status >= 200:
+                self._head = head
+        return self._head
 
     def _read_head(self) -> _Head | None:
         buffer = self._buffer
@@ -153,3 +187,7 @@ class AnswerReader:
             del buffer[: head.length]
         # Surplus bytes must not pass for the answer to the next request.
         return Answer(head.status, head.headers, body, head.keep_alive and not buffer)
+
+
+def _invalid(error: ProtocolError) -> BadAnswer:
+    return BadAnswer(f"the answer is not valid HTTP: {error.message}")

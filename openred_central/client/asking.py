@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 
 from .. import __version__
+from ..micro_engine.wire.messages import JSON_TYPE
 from .answers import Answer, BadAnswer, ClientError
 from .connections import Connections
 from .errors import ForeignAnswer, ProblemError, RetryLater, problem
@@ -23,6 +24,9 @@ _PAUSE_S_MIN = 1.0
 # A margin after the next whole second of the directory, which reports its time in milliseconds.
 _AFTER_SECOND_S = 0.02
 _NOT_MODIFIED = 304
+_EVENT_STREAM = "text/event-stream"
+# The directory sends something every 15 s.
+_SILENCE_S_MAX = 60.0
 _MAY_HAVE_TAKEN_EFFECT = "outcome_unknown"
 _WRONG_TIME = ("signature_expired", "signature_early")
 _WRONG_SESSION = ("session_expired", "session_revoked", "session_syntax", "bad_session")
@@ -109,9 +113,9 @@ class Asker:
             self._seq = later_seq(self._seq, answer.headers.get(_SEQ_FIELD, ""))
             if answer.status < 300 or answer.status == _NOT_MODIFIED:
                 return answer
-            refused = problem(answer, self._identity.now_s())
+            refused = self._refusal(answer)
             if isinstance(refused, ForeignAnswer):
-                raise ForeignAnswer(refused.status, f"{self._connections.address.url}: {refused}")
+                raise refused
             if isinstance(refused, RetryLater):
                 if refused.error == _MAY_HAVE_TAKEN_EFFECT and not repeatable:
                     raise refused
@@ -122,6 +126,22 @@ class Asker:
                 await self._sleep(pause_s)
             elif not await self._fix(refused, fixed):
                 raise refused
+
+    def follow(self, target: str, last_id: str) -> AsyncGenerator[bytes, None]:
+        """Return the pieces of a stream of events, behind the event `last_id`, which may be empty.
+
+        Iterating raises `ProblemError`, `RetryLater`, `BadAnswer`, and `ConnectionFailed` at the end.
+        """
+        headers = [("Last-Event-ID", last_id)] if last_id else []
+        build = partial(self._request, "GET", target, b"", lambda *_: headers, accept=_EVENT_STREAM)
+        return self._connections.stream(build, self._refusal, _SILENCE_S_MAX)
+
+    def _refusal(self, answer: Answer) -> ProblemError | ForeignAnswer:
+        """Return the error in an answer, with the address of a foreign one."""
+        refused = problem(answer, self._identity.now_s())
+        if isinstance(refused, ForeignAnswer):
+            return ForeignAnswer(refused.status, f"{self._connections.address.url}: {refused}")
+        return refused
 
     async def _fix(self, refused: ProblemError, fixed: set[str]) -> bool:
         """Fix the cause for which a request was `refused`. Return whether it may succeed now."""
@@ -143,18 +163,18 @@ class Asker:
             await self._sleep(math.floor(now_s) + 1 - now_s + _AFTER_SECOND_S)
         return True
 
-    def _request(self, method: str, target: str, body: bytes, prove: Prove) -> bytes:
+    def _request(self, method: str, target: str, body: bytes, prove: Prove, accept: str = JSON_TYPE) -> bytes:
         address = self._connections.address
         headers = [
             ("Host", address.authority),
             ("User-Agent", f"openred-central/{__version__}"),
-            ("Accept", "application/json"),
+            ("Accept", accept),
             *prove(address.signed_authority, target.partition("?")[0], body),
         ]
         if self._seq:
             headers.append((_SEQ, self._seq))
         if body:
-            headers.append(("Content-Type", "application/json"))
+            headers.append(("Content-Type", JSON_TYPE))
         if body or method != "GET":
             headers.append(("Content-Length", str(len(body))))
         head = "".join(f"{name}: {value}\r\n" for name, value in headers)

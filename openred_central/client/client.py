@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import aclosing
 from functools import partial
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -18,6 +19,7 @@ from .connections import Address, Connections
 from .errors import ProblemError, RetryLater
 from .identity import Identity, ProofLevel
 from .peering import TrustedKeys
+from .watching import EventReader, NodeEvent
 
 # The limit of ids in one request.
 LOOKUP_IDS_MAX = 100
@@ -170,7 +172,7 @@ class Client:
             except RetryLater as later:
                 outcome, pause_s = later, pause_after_refusal(later.retry_after_s, self._chance())
             except ClientError as error:
-                if isinstance(error, ProblemError) and error.status < 500 and error.status not in _PASSING:
+                if _is_final(error):
                     raise
                 outcome, failures = error, failures + 1
                 pause_s = pause_after_failure(failures, self._chance())
@@ -221,6 +223,35 @@ class Client:
             for name, rows in found.items():
                 rows += answer.get(name, [])
         return found
+
+    async def watch(self, node_ids: Iterable[str]) -> AsyncGenerator[NodeEvent, None]:
+        """Yield how each of up to 100 nodes is now, and then each time that something happens to one.
+
+            async with aclosing(node.watch(["alice", "bob"])) as events:
+                async for event in events:
+                    ...
+
+        It goes on while the directory is away, at growing intervals, and resumes where it was. Raises
+        `ProblemError` where the directory itself refuses.
+        """
+        target = "/events?" + urlencode({"nodes": ",".join(node_ids)}, safe=",:", errors="surrogatepass")
+        reader, failures = EventReader(), 0
+        while True:
+            try:
+                async with aclosing(self._asker.follow(target, reader.last_id)) as pieces:
+                    async for piece in pieces:
+                        for event in reader.feed(piece):
+                            yield event
+                        failures = 0
+            except RetryLater as later:
+                pause_s = pause_after_refusal(later.retry_after_s, self._chance())
+            except ClientError as error:
+                if _is_final(error):
+                    raise
+                failures += 1
+                pause_s = pause_after_failure(failures, self._chance())
+            reader.restart()
+            await self._pause(pause_s)
 
     async def stats(self) -> Document:
         """Return figures of the directory."""
@@ -350,6 +381,11 @@ class Client:
 
     def _chance(self) -> float:
         return int.from_bytes(self._entropy(4)) / _CHANCES
+
+
+def _is_final(error: ClientError) -> bool:
+    """Return whether the directory itself refuses, and would do so again."""
+    return isinstance(error, ProblemError) and error.status < 500 and error.status not in _PASSING
 
 
 def pause_until_next(advice_s: object) -> float:

@@ -7,7 +7,7 @@ import contextlib
 import errno
 import socket
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import NamedTuple, Protocol
 from urllib.parse import urlsplit
 
@@ -15,7 +15,7 @@ from ..clock import SYSTEM_CLOCK, Clock
 from ..micro_engine.wire.target import parse_authority
 from ..security.authority import signed_authority
 from .answers import Answer, AnswerReader, BadAnswer, ClientError
-from .errors import ConnectionFailed
+from .errors import ConnectionFailed, ForeignAnswer
 
 CONNECTIONS_MAX = 2
 TIMEOUT_S = 10.0
@@ -23,6 +23,7 @@ TIMEOUT_S = 10.0
 # be ended is not used any more.
 IDLE_S_MAX = 50.0
 _RECEIVE_BYTES = 64 * 1024
+_OK = 200
 _PORTS = {"http": 80, "https": 443}
 # RFC 1035 §2.3.4.
 _NAME_CHARACTERS_MAX = 253
@@ -185,6 +186,38 @@ class Connections:
                             f"{self.address.url} ended the connection without an answer"
                         ) from None
 
+    async def stream(
+        self, build: Callable[[], bytes], refused: Callable[[Answer], ClientError], silence_s_max: float
+    ) -> AsyncGenerator[bytes, None]:
+        """Send the request that `build` makes, and yield the pieces of an answer that does not end.
+
+        It has a connection of its own, and at most `silence_s_max` seconds of silence. Raises what `refused`
+        makes of another answer than 200, `ConnectionFailed` at the end of the stream, and `BadAnswer`.
+        """
+        self._move_to_running_loop()
+        answer, writer = AnswerReader(), None
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                reader, writer = await self._opened()
+                writer.write(build())
+                await writer.drain()
+            while not answer.ended:
+                async with asyncio.timeout(silence_s_max):
+                    received = await reader.read(_RECEIVE_BYTES)
+                if not received:
+                    break
+                answer.feed(received)
+                if answer.status() == _OK:
+                    yield answer.take()
+                elif (whole := answer.read()) is not None:
+                    raise refused(whole)
+        except (TimeoutError, OSError, BadAnswer) as error:
+            raise self._failure(error, silence_s_max) from error
+        finally:
+            if writer is not None:
+                writer.close()
+        raise ConnectionFailed(f"{self.address.url} ended the stream")
+
     async def close(self) -> None:
         """End all idle connections."""
         self._move_to_running_loop()
@@ -213,7 +246,6 @@ class Connections:
         self._loop = loop
 
     async def _ask_on(self, connection: _Connection | None, build: Callable[[], bytes]) -> Answer:
-        address = self.address
         try:
             async with asyncio.timeout(self._timeout_s):
                 if connection is None:
@@ -223,12 +255,8 @@ class Connections:
             # Also after a cancellation: a later answer would belong to no request.
             if connection is not None:
                 connection.writer.close()
-            if isinstance(error, TimeoutError):
-                raise ConnectionFailed(f"no answer from {address.url} within {self._timeout_s:g} s") from None
-            if isinstance(error, OSError):
-                raise ConnectionFailed(_explain(error, address)) from error
-            if isinstance(error, BadAnswer):
-                raise BadAnswer(f"{address.url}: {error}") from None
+            if isinstance(error, TimeoutError | OSError | BadAnswer):
+                raise self._failure(error, self._timeout_s) from error
             raise
         if answer.keep_alive:
             connection.idle_since_s = self._clock.monotonic_s()
@@ -236,6 +264,16 @@ class Connections:
         else:
             connection.writer.close()
         return answer
+
+    def _failure(self, error: TimeoutError | OSError | BadAnswer, timeout_s: float) -> ClientError:
+        """Return what to raise for `error`; `timeout_s` is how long was waited."""
+        if isinstance(error, TimeoutError):
+            return ConnectionFailed(f"no answer from {self.address.url} within {timeout_s:g} s")
+        if isinstance(error, OSError):
+            return ConnectionFailed(_explain(error, self.address))
+        if isinstance(error, ForeignAnswer):
+            return error
+        return BadAnswer(f"{self.address.url}: {error}")
 
     async def _take_idle(self) -> _Connection | None:
         """Return the connection that was used last and is still usable, or None."""

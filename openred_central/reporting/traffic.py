@@ -74,7 +74,7 @@ def read_traffic(engine: Engine, broadcast: Broadcast, stalls: StallMeter, refus
     """Return the figures of this process, which go on counting; those of workers alone are zero."""
     return Traffic(
         served=read_served(engine),
-        subscribers=len(broadcast.subscribers),
+        subscribers=broadcast.places_taken,
         subscribers_max=broadcast.subscribers_max,
         subscribers_dropped=broadcast.dropped,
         subscribers_refused=broadcast.refused,

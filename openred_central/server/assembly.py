@@ -250,16 +250,18 @@ class Assembly(NamedTuple):
             front_page=Once(make_front_page),
             stopping=stopping,
             broadcast=broadcast,
-            watching=self.watching(parts.directory, parts.attended),
+            watching=self.watching(parts.directory, parts.attended, broadcast),
             fast_path=self.configuration.fast_path,
             forecast_public=self.configuration.forecast_public == "all",
             near=self.configuration.near or None,
         )
         return front.promising(api)
 
-    def watching(self, directory: Directory, attended: AttendedTime) -> Watching:
-        """Return what tells callers of the nodes that they watch."""
-        return Watching(directory, attended.now, waits_max=self.configuration.waits_max)
+    def watching(self, directory: Directory, attended: AttendedTime, broadcast: Broadcast) -> Watching:
+        """Return the watched nodes; their subscribers take places of `broadcast`."""
+        watching = Watching(directory, attended.now, waits_max=self.configuration.waits_max)
+        broadcast.others = watching.watchers
+        return watching
 
     def operators(self) -> Operators | None:
         """Return the operators' listeners, None if the settings turn them off."""

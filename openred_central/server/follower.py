@@ -134,7 +134,7 @@ class Follower:
             front_page=Once(make_front_page),
             stopping=stopping,
             broadcast=self.broadcast,
-            watching=assembly.watching(directory, attended),
+            watching=assembly.watching(directory, attended, self.broadcast),
             fast_path=configuration.fast_path,
             forecast_public=configuration.forecast_public == "all",
             near=configuration.near or None,

@@ -261,7 +261,7 @@ def test_overlapping_blocks_end_one_by_one() -> None:
 def test_who_watches_a_node_is_told_that_it_is_gone() -> None:
     office = office_of_two()
     watching = office.world.api.watching
-    watcher = watching.join(b"", ["alice"], None, None)
+    watcher = watching.join(b"", ["alice"], "")
     assert b'"services":["chat"]' in watching.take(watcher)
     office.call("POST", BLOCKS["id"])
     list(watching.tick())

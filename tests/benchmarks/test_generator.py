@@ -148,7 +148,7 @@ class Refusing(asyncio.Protocol):
 
 
 async def test_idle_connection_reports_a_refusal() -> None:
-    tally = await load(protocol=Refusing, idle_connections=1, idle_request=b"GET / HTTP/1.1\r\n\r\n")
+    tally = await load(protocol=Refusing, idle_connections=1, idle_requests=[b"GET / HTTP/1.1\r\n\r\n"])
     assert tally.error.startswith("an idle connection was answered b'HTTP/1.1 503")
 
 

@@ -93,7 +93,11 @@ def test_page_text_and_document_hold_the_same_figures() -> None:
 
 @pytest.mark.parametrize("effort", [QUICK, WHOLE])
 def test_goals_are_about_measured_cases(effort: Effort) -> None:
-    cases = {case.name for case in load_cases(effort)} | {proving.case(effort), following.CASE}
+    cases = {case.name for case in load_cases(effort)} | {
+        proving.case(effort),
+        following.CASE,
+        following.WATCH_CASE,
+    }
     cases |= {cluster.THROTTLED_CASE, cluster.LINK_CASE}
     for case in (workers.case, workers.throttled_case):
         cases |= {case(kind, effort.usual) for kind in workers.KINDS}

@@ -71,6 +71,33 @@ def test_each_event_is_shown() -> None:
     assert show(StreamEvent("1", "figures", {"nodes": 1}), PLAIN) == []
 
 
+def test_events_of_watched_nodes_are_shown() -> None:
+    node = {"state": "active", "late": True, "address": "192.0.2.1", "port": 7, "services": ["relay", "x"]}
+    event = {"at": "t", "node_id": "alice", "what": ["heard", "moved"], "node": node}
+    assert show(StreamEvent("1", "node", event), PLAIN) == [
+        "t  alice  heard, moved: active, late, at 192.0.2.1 port 7, relay, x"
+    ]
+    gone = {"at": "t", "node_id": "bob", "what": ["gone"], "node": None}
+    assert show(StreamEvent("1", "node", gone), PLAIN) == ["t  bob  gone: unknown, or hidden"]
+    assert len(show(StreamEvent("1", "node", {"what": 1, "node": {}}), PLAIN)) == 1
+
+
+def test_a_stream_of_nodes_goes_on_from_an_id_without_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, str]] = []
+
+    def stream(url: str, recent: int, nodes: str, last_id: str) -> Iterator[StreamEvent]:
+        asked.append((nodes, last_id))
+        if len(asked) == 2:
+            raise WatchRefused("404: no such thing")
+        yield from read_events([b"event: node\n", b"data: {}\n", b"\n", b"id: 7-9\n", b"\n", b"\n"])
+
+    monkeypatch.setattr(watching, "_stream", stream)
+    reported: list[StreamEvent] = []
+    watch("http://x", recent=0, nodes="a,b", report=reported.append, complain=str, pause=lambda _: None)
+    assert reported == [StreamEvent("", "node", {})]
+    assert asked == [("a,b", ""), ("a,b", "7-9")]
+
+
 def test_text_of_nodes_cannot_control_the_terminal() -> None:
     network = {"at": "t", "group": "198.51.0.0/16", "state": "dark"}
     assert show(StreamEvent("1", "network", network), PLAIN) == ["t  198.51.0.0/16 is dark"]
@@ -84,7 +111,7 @@ def test_a_broken_stream_is_resumed_until_the_directory_refuses(
 ) -> None:
     asked: list[tuple[int, str]] = []
 
-    def stream(url: str, recent: int, last_id: str) -> Iterator[StreamEvent]:
+    def stream(url: str, recent: int, nodes: str, last_id: str) -> Iterator[StreamEvent]:
         asked.append((recent, last_id))
         if len(asked) == 3:
             raise WatchLater("503: too many")
@@ -109,7 +136,7 @@ def test_a_broken_stream_is_resumed_until_the_directory_refuses(
 
 
 def test_a_directory_that_is_never_reached_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    def stream(url: str, recent: int, last_id: str) -> Iterator[StreamEvent]:
+    def stream(url: str, recent: int, nodes: str, last_id: str) -> Iterator[StreamEvent]:
         raise NoReply("connection refused")
         yield
 

@@ -10,6 +10,7 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from datetime import datetime, timedelta
 from operator import itemgetter
@@ -340,10 +341,17 @@ def test_figures_are_those_of_all_workers_and_never_fall(start: Start, tmp_path:
 class Stream:
     """A stream of events at one worker, read until it is closed."""
 
-    def __init__(self, server: Server, process_id: int, stack: ExitStack, last_id: str = "") -> None:
+    def __init__(
+        self,
+        server: Server,
+        process_id: int,
+        stack: ExitStack,
+        last_id: str = "",
+        target: str = "/events",
+    ) -> None:
         client = stack.enter_context(client_of(process_id, server))
         fields = {"Last-Event-ID": last_id} if last_id else {}
-        self._file = client.stream("/events", **fields)
+        self._file = client.stream(target, **fields)
         self._content = b""
 
     def until(self, name: str, count: int) -> list[Event]:
@@ -355,6 +363,11 @@ class Stream:
             assert piece, self._content
             self._content += piece
         return found
+
+    @property
+    def last_id(self) -> str:
+        """The last id that came, with or without an event."""
+        return str(re.findall(rb"^id: (.*)$", self._content, re.MULTILINE)[-1], "ascii")
 
     def named(self, name: str) -> list[Event]:
         """Return the events of this name so far."""
@@ -383,6 +396,31 @@ def test_events_are_the_same_everywhere_and_go_on_at_any_worker(start: Start) ->
                 process_id = kill_worker(server, 1) if is_new else processes(server)[1]
                 again = Stream(server, process_id, stack, last_id).until("transition", 2)
                 assert [each.document["node_id"] for each in again] == ["node-5", "node-6"]
+
+
+def test_a_watched_node_is_told_of_at_every_worker_and_a_stream_goes_on_at_any(start: Start) -> None:
+    server = start(*TWO)
+    with ExitStack() as stack:
+        first, second = processes(server).values()
+        here, there = (stack.enter_context(client_of(pid, server)) for pid in (first, second))
+        changed = here.register("node-1")
+        claim, seq = changed.document["claim"], changed.headers["OpenRed-Seq"]
+        tags = {each.ask("GET", "/nodes/node-1", OpenRed_Seq=seq).headers["ETag"] for each in (here, there)}
+        (tag,) = tags
+        streams = [Stream(server, pid, stack, target="/events?nodes=node-1") for pid in (first, second)]
+        for stream in streams:
+            stream.until("node", 1)
+        with ThreadPoolExecutor(1) as pool:
+            fields = {"If-None-Match": tag, "Prefer": "wait=60"}
+            waiting = pool.submit(there.ask, "GET", "/nodes/node-1", **fields)
+            here.register("node-1", claim=claim, address="192.0.2.9")
+            assert (waiting.result().status, waiting.result().document["address"]) == (200, "192.0.2.9")
+        for stream in streams:
+            assert stream.until("node", 2)[1].document["what"] == ["moved"]
+        seq = here.register("node-1", claim=claim, address="192.0.2.10").headers["OpenRed-Seq"]
+        assert there.ask("GET", "/nodes/node-1", OpenRed_Seq=seq).status == 200
+        again = Stream(server, second, stack, streams[0].last_id, "/events?nodes=node-1").until("node", 1)[0]
+        assert (again.document["what"], again.document["node"]["address"]) == (["now"], "192.0.2.10")
 
 
 def test_the_dashboard_counts_the_heartbeats_of_all_workers(start: Start) -> None:

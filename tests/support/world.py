@@ -183,6 +183,7 @@ class World:
             cluster=lambda: self.cluster,
             analyses=Recent(ANALYSES_KEPT_S, ANALYSES_MAX, _in_place),
         )
+        self.api.broadcast.others = self.api.watching.watchers
         self.router = Router(1024 * 1024)
         install(Routes(self.router), self.api)  # type: ignore[arg-type]
 

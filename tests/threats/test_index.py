@@ -152,6 +152,8 @@ TESTS: dict[str, tuple[str, ...]] = {
         "test_names_of_hidden_and_forgotten_nodes_leave_the_log",
         "test_gone_hidden_and_unknown_nodes_look_equal_to_strangers",
         "test_a_hidden_node_is_answered_as_an_unknown_one",
+        "test_a_node_that_hides_looks_gone_and_nothing_more_is_told_of_it",
+        "test_hidden_and_unknown_nodes_look_equal_at_the_beginning_and_after_a_break",
         "test_a_hidden_node_is_in_no_lookup_and_no_discovery",
         "test_a_hidden_peer_is_unknown",
         "test_a_hidden_node_is_shown_to_no_caller",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from ...directory.lifecycle import LIVE_STATES
@@ -141,6 +141,8 @@ class Broadcast:
         self._wall_s = wall_s
         self.subscribers_max = subscribers_max
         self.subscribers: set[Subscriber] = set()
+        # Subscribers of single nodes, which take places as well (`Watching.watchers`).
+        self.others: Collection[object] = ()
         self.history = FigureHistory()
         self.ticks = 0
         self.dropped = 0
@@ -152,6 +154,11 @@ class Broadcast:
         self._latest = b""
         self._piece = b""
         self._piece_from = 0
+
+    @property
+    def places_taken(self) -> int:
+        """Number of all subscribers."""
+        return len(self.subscribers) + len(self.others)
 
     def join(self, head: bytes, number: int) -> Subscriber:
         """Add a subscriber behind the event `number`, which the log holds; it gets `head` first."""

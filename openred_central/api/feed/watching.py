@@ -11,10 +11,9 @@ import asyncio
 import contextlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache
 from itertools import islice
 from typing import Any, Final, NamedTuple
-
-import orjson
 
 from ...clock import Now
 from ...directory.directory import Directory
@@ -32,8 +31,8 @@ from ...wording import rfc3339
 from ..wire.describing import descriptions
 
 TICK_S: Final = 1.0
-# Comments keep proxies from dropping the connection; here, the id alone does, and moves on with the time.
-ALIVE_TICKS: Final = 15
+# An id alone keeps proxies from dropping a quiet connection, and shows soon that a client has left.
+ALIVE_TICKS: Final = 5
 # Nodes that are looked at, and subscribers that are woken, in one turn of the loop.
 NODES_PER_TURN: Final = 1_000
 WAKES_PER_TURN: Final = 64
@@ -47,6 +46,8 @@ NOW, HEARD, MOVED, SERVICES, CHANGED, LEFT_NOW, GONE = (1 << bit for bit in rang
 WHAT: Final = ("now", "heard", "moved", "services", "changed", "left", "gone")
 # Flags of a node that its description shows.
 _SHOWN_FLAGS: Final = OBSERVED | PROVEN
+# As `Watched.seen` is while the node is unknown; attended time is never negative.
+_UNSEEN: Final[tuple[int, int, float]] = (0, 0, -1.0)
 _POSITION: Final = re.compile(r"([0-9]{1,12})-([0-9]{1,16})")
 
 
@@ -57,11 +58,6 @@ class Face(NamedTuple):
     services: str
     region: str
     flags: int
-
-    @property
-    def is_shown(self) -> bool:
-        """Return whether everybody may see it."""
-        return is_visible(self.flags)
 
 
 def happened(before: Face | None, after: Face | None, *, heard: bool) -> int:
@@ -95,10 +91,26 @@ def _parts(face: Face) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
     return (address, port, more), (public_key, metadata)
 
 
+@cache
+def _names(what: int) -> str:
+    """Return the names of what happened, as members of a list in JSON."""
+    return ",".join(f'"{name}"' for bit, name in enumerate(WHAT) if what >> bit & 1)
+
+
+class _Key(NamedTuple):
+    """All that an event follows from, but times; `slot` is None for a node that nobody may see."""
+
+    node_id: str
+    what: int
+    slot: int | None
+    revision: int
+
+
 class Watched:
     """A node that somebody watches, as it was at the last look; `slot` is None if it is unknown.
 
-    `seen` are its revision, state and last sign of life; it is silent after `due_s`, in attended seconds.
+    `seen` are its revision, state and last sign of life; it is silent after `due_s`, in attended seconds. A
+    node that is unknown or hidden has no `face`.
     """
 
     __slots__ = ("due_s", "face", "node_id", "seen", "slot", "watchers")
@@ -106,7 +118,7 @@ class Watched:
     def __init__(self, node_id: str) -> None:
         self.node_id = node_id
         self.slot: int | None = None
-        self.seen: tuple[int, int, float] = (0, 0, 0.0)
+        self.seen = _UNSEEN
         self.due_s = 0.0
         self.face: Face | None = None
         self.watchers: set[Watcher | Wait] = set()
@@ -119,20 +131,20 @@ class Wait:
 
     def __init__(self, node: Watched) -> None:
         self.nodes = (node,)
-        self._happened: asyncio.Future[None] | None = None
+        self._happened: asyncio.Future[bool] | None = None
 
-    def wake(self) -> None:
-        """End the present wait."""
+    def wake(self, happened: bool = True) -> None:
+        """End the present wait; not `happened`: for good."""
         if self._happened is not None and not self._happened.done():
-            self._happened.set_result(None)
+            self._happened.set_result(happened)
 
-    async def until(self, ends_s: float) -> None:
-        """Wait until something happens, or until `ends_s` by the clock of the loop."""
+    async def until(self, ends_s: float) -> bool:
+        """Wait until something happens. Return False at `ends_s` of the loop, or if the process stops."""
         loop = asyncio.get_running_loop()
         self._happened = loop.create_future()
-        timer = loop.call_at(ends_s, self.wake)
+        timer = loop.call_at(ends_s, self.wake, False)
         try:
-            await self._happened
+            return await self._happened
         finally:
             timer.cancel()
             self._happened = None
@@ -141,17 +153,13 @@ class Wait:
 class Watcher:
     """A subscriber of some nodes: iterates over the pieces of its stream until it is closed.
 
-    `pending` has what happened to each node that it has not been told. `itself` is the node that the
-    subscriber proved to be, with what the proof rests on; None without a proof.
+    `pending` has what happened to each node that it has not been told.
     """
 
-    def __init__(
-        self, watching: Watching, head: bytes, nodes: Sequence[Watched], itself: Itself | None
-    ) -> None:
+    def __init__(self, watching: Watching, head: bytes, nodes: Sequence[Watched]) -> None:
         self._watching = watching
         self._head = head
         self.nodes = nodes
-        self.itself = itself
         self.pending: dict[Watched, int] = {}
         self.alive_tick = watching.ticks
         self._woken: asyncio.Future[None] | None = None
@@ -184,14 +192,6 @@ class Watcher:
         self._watching.leave(self)
 
 
-class Itself(NamedTuple):
-    """The node that a subscriber proved to be; another life or key of the node voids the proof."""
-
-    node_id: str
-    registered_at: float
-    generation: int
-
-
 class Watching:
     """All watched nodes, and who watches them. Run it with `run`, end it with `stop`.
 
@@ -210,24 +210,21 @@ class Watching:
         self._stopping = asyncio.Event()
         self.nodes: dict[str, Watched] = {}
         # Descriptions that were made since the last tick began, for all subscribers.
-        self._made: dict[tuple[str, int, int, bool], bytes] = {}
+        self._made: dict[_Key, bytes] = {}
         # Until then, every subscriber was told of everything or has it pending: attended seconds, revision.
-        self._position = (0, 0)
-        self._note_position()
+        self._position = self._present_position(now())
 
-    def join(
-        self, head: bytes, node_ids: Iterable[str], last_id: str | None, itself: Itself | None
-    ) -> Watcher:
+    def join(self, head: bytes, node_ids: Iterable[str], last_id: str) -> Watcher:
         """Add a subscriber of some nodes; it gets `head`, and then how these are.
 
         With the id of its last event, only of nodes to which something may have happened since.
         """
         since = self._read_position(last_id)
-        watcher = Watcher(self, head, [self._watched(node_id) for node_id in node_ids], itself)
+        watcher = Watcher(self, head, [self._watched(node_id) for node_id in node_ids])
         self.watchers.add(watcher)
         for node in watcher.nodes:
             node.watchers.add(watcher)
-            if since is None or self._may_have_changed(node, watcher, *since):
+            if since is None or self._may_have_changed(node, *since):
                 watcher.note(node, NOW)
         return watcher
 
@@ -252,15 +249,15 @@ class Watching:
     def take(self, watcher: Watcher) -> bytes:
         """Return what `watcher` has not been told, or a part of it; nothing if it knows everything."""
         told = list(islice(watcher.pending.items(), NODES_PER_PIECE))
-        events = [self._event(watcher, node, what) for node, what in told]
+        events = self._events(told)
         for node, _ in told:
             del watcher.pending[node]
         is_due = self.ticks - watcher.alive_tick >= ALIVE_TICKS
         if watcher.pending or not (events or is_due):
-            return b"".join(events)
+            return events
         watcher.alive_tick = self.ticks
         # An id without data is no event, but a place to resume from (§9.2.6).
-        return b"".join(events) + b"id: %d-%d\n\n" % self._position
+        return events + b"id: %d-%d\n\n" % self._position
 
     def tick(self) -> Iterator[None]:
         """Look at all watched nodes and wake those who watch them; yield where others may have a turn."""
@@ -295,9 +292,10 @@ class Watching:
         """End every stream, every wait, and `run`."""
         self.stopped = True
         self._stopping.set()
-        everybody: list[Watcher | Wait] = [*self.watchers, *self.waits]
-        for watcher in everybody:
+        for watcher in self.watchers:
             watcher.wake()
+        for wait in self.waits:
+            wait.wake(happened=False)
 
     def _watched(self, node_id: str) -> Watched:
         """Return the node as it is watched already, or as it is now."""
@@ -328,40 +326,30 @@ class Watching:
         heard = state_now == State.ACTIVE and (last_s > due_s or state != State.ACTIVE)
         if (revision_now, state_now) == (revision, state) and not heard:
             return []
-        what = happened(_shown(before), _shown(node.face), heard=heard)
+        what = happened(before, node.face, heard=heard)
         woken = list[Watcher | Wait]()
         for watcher in node.watchers:
-            told = what
             if isinstance(watcher, Wait):
                 # The record may have changed in a way that the face does not show.
                 woken.append(watcher)
-                continue
-            if watcher.itself is not None and watcher.itself.node_id == node.node_id:
-                told = self._happened_to_itself(watcher, slot, before, node.face, heard=heard)
-            if told:
-                watcher.note(node, told)
+            elif what:
+                watcher.note(node, what)
                 woken.append(watcher)
         return woken
-
-    def _happened_to_itself(
-        self, watcher: Watcher, slot: int | None, before: Face | None, after: Face | None, *, heard: bool
-    ) -> int:
-        if self._is_itself(watcher, slot):
-            return happened(before, after, heard=heard)
-        # The proof is void: from now on it sees what everybody sees.
-        watcher.itself = None
-        return happened(before, _shown(after), heard=heard)
 
     def _see(self, node: Watched, slot: int | None) -> None:
         """Note how a node is now."""
         registry, node.slot = self._registry, slot
         if slot is None:
-            node.seen, node.face, node.due_s = (0, 0, 0.0), None, 0.0
+            node.seen, node.face = _UNSEEN, None
             return
         last_s = registry.last_seen_s[slot]
-        if node.face is None or node.seen[2] != last_s:
+        if node.seen[2] != last_s:
             node.due_s = self._silent_from_s(slot, last_s)
         node.seen = (registry.revisions[slot], registry.states[slot], last_s)
+        if not is_visible(registry.flags[slot]):
+            node.face = None
+            return
         held = registry.service_set(slot)
         node.face = Face(registry.texts[slot], held.services, held.region, registry.flags[slot])
 
@@ -371,53 +359,41 @@ class Watching:
         code, usual_gap_s = habits.paces[slot], self._registry.usual_gap_s[slot]
         return paces.due_s(slot, last_s, code, usual_gap_s, obeys=habits.follows(slot)) + paces.slack_s[code]
 
-    def _is_itself(self, watcher: Watcher, slot: int | None) -> bool:
-        """Return whether the proof of a subscriber still holds for the node in `slot`."""
-        if watcher.itself is None or slot is None:
-            return False
-        registry = self._registry
-        is_now = Itself(registry.node_id(slot), registry.registered_at[slot], registry.generation(slot))
-        return is_now == watcher.itself
+    def _events(self, told: Iterable[tuple[Watched, int]]) -> bytes:
+        """Return the events that tell how nodes are now, where everybody may know."""
+        registry, keys = self._registry, list[_Key]()
+        for node, what in told:
+            slot = registry.slot_of(node.node_id)
+            if slot is not None and is_visible(registry.flags[slot]):
+                keys.append(_Key(node.node_id, what, slot, registry.revisions[slot]))
+            else:
+                keys.append(_Key(node.node_id, what if what == NOW else GONE, None, 0))
+        self._make([key for key in keys if key not in self._made])
+        return b"".join(map(self._made.__getitem__, keys))
 
-    def _may_see(self, watcher: Watcher, slot: int | None) -> bool:
-        """Return whether there is a node in `slot` that a subscriber may see."""
-        if slot is None:
-            return False
-        return is_visible(self._registry.flags[slot]) or self._is_itself(watcher, slot)
-
-    def _event(self, watcher: Watcher, node: Watched, what: int) -> bytes:
-        """Return the event that tells a subscriber how a node is now, if it may know."""
-        registry, slot = self._registry, self._registry.slot_of(node.node_id)
-        if slot is not None and not is_visible(registry.flags[slot]) and not self._is_itself(watcher, slot):
-            slot = None
-        if slot is None and what != NOW:
-            what = GONE
-        key = (node.node_id, what, 0 if slot is None else registry.revisions[slot], slot is None)
-        made = self._made.get(key)
-        if made is None:
-            made = self._made[key] = self._encoded(node.node_id, what, slot)
-        return made
-
-    def _encoded(self, node_id: str, what: int, slot: int | None) -> bytes:
+    def _make(self, keys: Sequence[_Key]) -> None:
+        """Make events, together, which is cheaper than one by one."""
         now = self._now()
-        head = {
-            "at": rfc3339(now.wall_s),
-            "node_id": node_id,
-            "what": [name for bit, name in enumerate(WHAT) if what >> bit & 1],
-        }
-        described = "null" if slot is None else descriptions(self._directory, [slot], now)[0]
-        return b'event: node\ndata: %b,"node":%b}\n\n' % (orjson.dumps(head)[:-1], described.encode())
+        at = rfc3339(now.wall_s)
+        nodes = iter(descriptions(self._directory, [key.slot for key in keys if key.slot is not None], now))
+        for key in keys:
+            node = "null" if key.slot is None else next(nodes)
+            # Nothing in an id needs escaping.
+            self._made[key] = (
+                f'event: node\ndata: {{"at":"{at}","node_id":"{key.node_id}","what":[{_names(key.what)}],'
+                f'"node":{node}}}\n\n'
+            ).encode()
 
-    def _may_have_changed(self, node: Watched, watcher: Watcher, since_s: float, revision: int) -> bool:
+    def _may_have_changed(self, node: Watched, since_s: float, revision: int) -> bool:
         registry, slot = self._registry, node.slot
-        if slot is None or not self._may_see(watcher, slot):
+        if slot is None or node.face is None:
             # Nobody is told when it was hidden, so it is told each time, like one that never was there.
             return True
         return registry.revisions[slot] > revision or registry.last_seen_s[slot] >= since_s - RESUME_MARGIN_S
 
-    def _read_position(self, last_id: str | None) -> tuple[float, int] | None:
+    def _read_position(self, last_id: str) -> tuple[float, int] | None:
         """Return the place to resume from; None for one that this process cannot know."""
-        read = _POSITION.fullmatch(last_id or "")
+        read = _POSITION.fullmatch(last_id)
         if read is None:
             return None
         since_s, revision = int(read[1]), int(read[2])
@@ -425,13 +401,5 @@ class Watching:
             return None
         return float(since_s), revision
 
-    def _note_position(self) -> None:
-        self._position = self._present_position(self._now())
-
     def _present_position(self, now: Now) -> tuple[int, int]:
         return int(now.attended_s), self._directory.nodes.revision
-
-
-def _shown(face: Face | None) -> Face | None:
-    """Return the face as everybody sees it."""
-    return face if face is not None and face.is_shown else None

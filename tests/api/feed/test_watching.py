@@ -14,7 +14,6 @@ from openred_central.api.feed.watching import (
     RESUME_MARGIN_S,
     WHAT,
     Face,
-    Itself,
     Watcher,
     happened,
 )
@@ -32,8 +31,8 @@ class Party:
         for node_id in nodes:
             self.world.register(node_id=node_id)
 
-    def join(self, *nodes: str, last_id: str | None = None, itself: Itself | None = None) -> Watcher:
-        return self.watching.join(b"", nodes, last_id, itself)
+    def join(self, *nodes: str, last_id: str = "") -> Watcher:
+        return self.watching.join(b"", nodes, last_id)
 
     def look(self) -> None:
         for _ in self.watching.tick():
@@ -49,12 +48,6 @@ class Party:
 
     def told(self, watcher: Watcher) -> list[tuple[str, list[str]]]:
         return [(event.document["node_id"], event.document["what"]) for event in self.take(watcher)]
-
-    def itself(self, node_id: str) -> Itself:
-        registry = self.world.directory.nodes.registry
-        slot = registry.slot_of(node_id)
-        assert slot is not None
-        return Itself(node_id, registry.registered_at[slot], registry.generation(slot))
 
 
 def test_a_stream_begins_with_each_node_as_it_is() -> None:
@@ -105,6 +98,17 @@ def test_a_heartbeat_in_time_is_not_told() -> None:
         party.world.wait(0.9 * party.world.directory.first_gap_s)
         party.world.call("POST", "/heartbeat/a")
         assert party.told(watcher) == []
+
+
+def test_the_first_heartbeat_of_a_directory_is_in_time() -> None:
+    party = Party()
+    party.world.clock.advance(-party.world.now().attended_s)
+    party.world.register(node_id="a")
+    watcher = party.join("a")
+    party.take(watcher)
+    party.world.wait(60.0)
+    party.world.call("POST", "/heartbeat/a")
+    assert party.told(watcher) == []
 
 
 @pytest.mark.parametrize("forecast", [True, False])
@@ -180,26 +184,9 @@ def test_a_change_that_was_not_read_before_a_node_hid_is_not_told() -> None:
 def test_hidden_and_unknown_nodes_look_equal_at_the_beginning_and_after_a_break() -> None:
     hidden, empty = Party(), Party()
     hidden.world.claim_of(node_id="a", discoverable=False)
-    for last_id in (None, "0-0"):
+    for last_id in ("", "0-0"):
         looks = [party.take(party.join("a", last_id=last_id)) for party in (hidden, empty)]
         assert looks[0][0].document == looks[1][0].document
-
-
-def test_a_hidden_node_sees_itself_until_its_proof_is_void() -> None:
-    party = Party()
-    claim = party.world.claim_of(node_id="a")
-    watcher = party.join("a", itself=party.itself("a"))
-    party.take(watcher)
-    party.world.register(node_id="a", claim=claim, discoverable=False)
-    assert party.told(watcher) == []
-    party.world.register(node_id="a", claim=claim, discoverable=False, address="192.0.2.77")
-    (event,) = party.take(watcher)
-    assert event.document["node"]["address"] == "192.0.2.77"
-    slot = party.world.directory.nodes.registry.slot_of("a")
-    assert slot is not None
-    party.world.directory.revoke_all(slot)
-    (event,) = party.take(watcher)
-    assert (event.document["what"], event.document["node"]) == (["gone"], None)
 
 
 # Resuming
