@@ -24,7 +24,8 @@ from .console import PROGRAM, checked_output, complain, guarded, system_console
 MODULES: Final = {
     module.rstrip("_").replace("_", "-"): module
     for module in (
-        *("serve", "config", "health", "systemd_unit", "snapshot", "export", "import_", "verify", "keys"),
+        *("serve", "config", "health", "systemd_unit", "snapshot", "restore", "export", "import_", "verify"),
+        "keys",
         *("block", "unblock", "blocks", "cluster", "simulate"),
         *("register", "heartbeat", "discover", "node", "stats", "analytics", "watch", "leave"),
         *("keygen", "example", "completion"),

@@ -1,4 +1,4 @@
-"""Restores a damaged database at start: the newest good snapshot takes its place.
+"""Restores: a snapshot takes the place of the database, at start if that is damaged, or as an operator says.
 
 Only a backup fixes damage: SQLite calls the file malformed or no database, pages are missing or do not fit,
 the file is empty, or its content does not fit together as a directory. A file of another program or of a
@@ -18,14 +18,16 @@ import logging
 import os
 import shutil
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
+from ...directory.state.blocks import BLOCK, is_block
+from ...directory.state.changes import Batch
 from ...errors import InternalBug
 from ..loading import database_path, open_store
-from ..private_files import clear, create_file, describe, give, scratch_folder, sync
+from ..private_files import clear, create_file, create_folder, describe, give, scratch_folder, sync
 from ..sqlite.faults import reported
 from ..sqlite.lock import FileLock
 from ..sqlite.schema import APPLICATION_ID, COMPANIONS, SCHEMA_VERSION, companion, log_left
@@ -39,6 +41,7 @@ LoadedT = TypeVar("LoadedT")
 
 DAMAGE_CODES = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 DEFAULT_FOLDER = "snapshots"
+SELECT_BLOCKS = "SELECT name, value FROM kept WHERE name GLOB ?"
 # A database with this in its name, before the later name of the old one, takes the place of that one.
 DECIDED = ".instead-of."
 
@@ -203,40 +206,96 @@ def _restore(
         with FileLock(path).hold(), scratch_folder(path.parent) as scratch:
             copy = scratch / path.name
             for snapshot in snapshots.newest_first():
-                manifest = _copy_loadable(snapshots, snapshot, copy, load)
-                if manifest is not None:
-                    aside = swap_in(path, copy, f"damaged-{utc_stamp(wall_s)}")
-                    age_s = wall_s - manifest.taken_at
-                    return Restored(reason, aside, snapshot.name, manifest.taken_at, age_s)
+                try:
+                    manifest = _copy_loadable(snapshots, snapshot, copy, load)
+                except (StoreError, OSError) as error:
+                    log.warning("snapshot %s cannot be used: %s", snapshot.name, error)
+                    continue
+                aside = swap_in(path, copy, f"damaged-{utc_stamp(wall_s)}")
+                age_s = wall_s - manifest.taken_at
+                return Restored(reason, aside, snapshot.name, manifest.taken_at, age_s)
     except OSError as error:
         raise StoreError(f"cannot restore {path}: {describe(error, path)}") from error
     return None
 
 
+def restore(
+    snapshots: Snapshots, snapshot: Snapshot, load: Callable[[Store], object], wall_s: float
+) -> tuple[Manifest, Path | None]:
+    """Put a snapshot in the place of its database, which is set aside, as a whole or not at all.
+
+    Blocks stay as they are, if the database can be read: nobody comes back whom an operator keeps out. `load`
+    is as in `open_or_restore`. Return the manifest, and the new place of the former database, None if
+    there was none. Raises `StoreError`: a snapshot that is not good, a database in use. Then everything is as
+    before.
+    """
+    path = snapshots.database
+    with reported("restore", path):
+        create_folder(path.parent)
+        with FileLock(path).hold():
+            finish_swap(path)
+            with scratch_folder(path.parent) as scratch:
+                copy = scratch / path.name
+                present = _blocks_in(path, scratch)
+                manifest = _copy_loadable(snapshots, snapshot, copy, load, present)
+                aside = swap_in(path, copy, f"replaced-{utc_stamp(wall_s)}")
+    return manifest, aside if any(each.exists() for each in _files(aside)) else None
+
+
 def _copy_loadable(
-    snapshots: Snapshots, snapshot: Snapshot, copy: Path, load: Callable[[Store], LoadedT]
-) -> Manifest | None:
+    snapshots: Snapshots,
+    snapshot: Snapshot,
+    copy: Path,
+    load: Callable[[Store], object],
+    blocks: Mapping[str, bytes] | None = None,
+) -> Manifest:
     """Copy a snapshot and load the copy once: a restored database must not be damaged, too.
 
-    Return its manifest; None where it is not good.
+    The copy gets `blocks`, values by name, in place of its own. Return the manifest. Raises `StoreError` or
+    `OSError` where the snapshot is not good.
     """
     for leftover in (copy, *(companion(copy, ending) for ending in COMPANIONS)):
         leftover.unlink(missing_ok=True)
     os.close(create_file(copy))
+    manifest = snapshots.verify(snapshot)
+    shutil.copyfile(snapshot.database, copy)
+    store = SqliteStore(copy)
+    store.open()
     try:
-        manifest = snapshots.verify(snapshot)
-        shutil.copyfile(snapshot.database, copy)
-        store = SqliteStore(copy)
-        store.open()
-        try:
-            load(store)
-        finally:
-            store.close()
-        sync(copy)
-    except (StoreError, OSError) as error:
-        log.warning("snapshot %s cannot be used: %s", snapshot.name, error)
-        return None
+        if blocks is not None:
+            _exchange_blocks(store, blocks)
+        load(store)
+    finally:
+        store.close()
+    sync(copy)
     return manifest
+
+
+def _blocks_in(database: Path, scratch: Path) -> dict[str, bytes] | None:
+    """Return the blocks that `database` keeps, values by name; None if it cannot be read.
+
+    The database is set aside later, so SQLite must not change it: a reader may remove a log.
+    """
+    try:
+        if not log_left(database):
+            with closing(read_only(database, immutable=True)) as connection:
+                return dict(connection.execute(SELECT_BLOCKS, (f"{BLOCK}/*",)).fetchall())
+        former = scratch / "former.db"
+        for ending in ("", "-wal"):
+            shutil.copyfile(companion(database, ending), companion(former, ending))
+        with closing(read_only(former)) as connection:
+            return dict(connection.execute(SELECT_BLOCKS, (f"{BLOCK}/*",)).fetchall())
+    except (sqlite3.Error, FileNotFoundError):
+        return None
+
+
+def _exchange_blocks(store: Store, blocks: Mapping[str, bytes]) -> None:
+    """Let `store` keep `blocks`, values by name, and no others."""
+    vitals = store.load_vitals()
+    former = {name: value for name, value in store.load_kept() if is_block(name)}
+    if vitals is not None and blocks != former:
+        kept: dict[str, bytes | None] = {**dict.fromkeys(former), **blocks}
+        store.commit(Batch([], [], [], [], vitals, 0, kept=list(kept.items())))
 
 
 def swap_in(database: Path, new: Path, called: str) -> Path:
