@@ -10,7 +10,7 @@ ARGS ?=
 ROUNDS ?= 20
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-all soak soak-cluster check lint format bench lock clean
+.PHONY: help run test test-all soak soak-cluster check lint format bench lock release clean
 .DELETE_ON_ERROR:
 # Two installations into one environment at the same time would spoil it.
 .NOTPARALLEL:
@@ -62,6 +62,9 @@ lock: $(VENV)/dev.stamp ## Pin what the image installs, with hashes, to the newe
 
 bench: $(VENV)/bench.stamp ## Compare the server with others on this machine; options go in ARGS: make bench ARGS="--quick"
 	@exec $(VENV)/bin/python -m benchmarks suite $(ARGS)
+
+release: $(VENV)/run.stamp ## Set version, changelog and schema notes, commit and tag: make release VERSION=x.y.z
+	@exec $(VENV)/bin/python .ci/release.py $(VERSION)
 
 clean: ## Remove the environment, caches and build products; data/ stays
 	rm -rf $(VENV) .venv-* .node build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
+import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +13,9 @@ from pathlib import Path
 import pytest
 
 from openred_central.log_writer import WAITING_BYTES_MAX, LogWriter
+from tests.support.project import PACKAGE
 
+LOGROTATE = PACKAGE / "docs" / "deploy" / "logrotate.conf"
 WAIT_S = 20.0
 
 
@@ -123,3 +127,32 @@ def test_a_cut_line_does_not_run_into_the_next(monkeypatch: pytest.MonkeyPatch) 
     assert writer.flush(WAIT_S)
     assert bytes(out) == b"one\ntwo \nmissing: 2\nfour\n"
     assert writer.dropped == 2
+
+
+def test_a_log_that_is_emptied_goes_on_at_its_begin(tmp_path: Path) -> None:
+    """Logrotate copies a file that is in use and empties it, and the writer appends."""
+    log = tmp_path / "openred.log"
+    with log.open("ab") as file:
+        writer = LogWriter(file.fileno(), gap)
+        for number in range(3):
+            writer.put(b"before %d\n" % number)
+            assert writer.flush(WAIT_S)
+            rotate(log)
+            assert log.read_bytes() == b""
+            assert log.with_name(f"{log.name}.1").read_bytes() == b"before %d\n" % number
+    assert writer.dropped == 0
+
+
+def rotate(log: Path) -> None:
+    """Rotate `log` as the documents say: by logrotate where it is installed, else as that does it."""
+    program = shutil.which("logrotate", path=f"{os.environ['PATH']}:/usr/sbin")
+    if program is None:
+        shutil.copyfile(log, log.with_name(f"{log.name}.1"))
+        os.truncate(log, 0)
+        return
+    rules = log.with_name("logrotate.conf")
+    rules.write_text(LOGROTATE.read_text("utf-8").replace("/var/log/openred/openred.log", str(log)), "utf-8")
+    rules.chmod(0o600)
+    words = [program, "--force", "--state", str(log.with_name("state")), str(rules)]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

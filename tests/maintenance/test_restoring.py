@@ -19,7 +19,8 @@ from openred_central.storage.store import StoreError
 from tests.support.maintenance import VITALS, command, fill, take
 from tests.support.records import opened, record, records_of
 
-USER = 10001
+# Anybody but root owns all files already.
+USER = 10001 if os.geteuid() == 0 else os.geteuid()
 
 
 @pytest.fixture
@@ -151,14 +152,14 @@ sys.exit(main())
 """
 
 
-@pytest.mark.parametrize("renames", range(4))
+@pytest.mark.parametrize("renames", [0, 1, 2])
 def test_a_kill_in_the_middle_leaves_one_of_both_whole(database: Path, renames: int) -> None:
     words = [str(renames), "restore", "newest", "--database", str(database)]
     done = subprocess.run(
         [sys.executable, "-c", KILLED, *words], capture_output=True, timeout=60, check=False, text=True
     )
-    # The new one has its decided name, the old one is set aside, the new one takes its place.
-    assert done.returncode == (0 if renames == 3 else -signal.SIGKILL), done.stderr
+    # The new one gets its decided name, the old one is set aside, the new one takes its place.
+    assert done.returncode == -signal.SIGKILL, done.stderr
     if renames == 0:
         assert (nodes(database), replaced(database)) == (2, [])
     command("restore", database, snapshot="newest")
@@ -168,7 +169,6 @@ def test_a_kill_in_the_middle_leaves_one_of_both_whole(database: Path, renames: 
     assert not list(database.parent.glob(".openred-*"))
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes files that the user of a server cannot use")
 @pytest.mark.parametrize("is_closed", [True, False])
 def test_commands_of_root_leave_nothing_that_the_user_of_the_server_cannot_use(
     database: Path, tmp_path: Path, is_closed: bool
@@ -182,7 +182,7 @@ def test_commands_of_root_leave_nothing_that_the_user_of_the_server_cannot_use(
         (tmp_path / "killed").rename(database.parent)
         assert database.with_name("openred.db-wal").stat().st_size
     for path in (database.parent, *database.parent.rglob("*")):
-        os.chown(path, USER, USER)
+        os.chown(path, USER, -1)
     command("snapshot", database)
     command("verify", database)
     exported = command("export", database, file="-").output

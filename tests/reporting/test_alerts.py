@@ -18,10 +18,11 @@ from openred_central.reporting.traffic import Sums, Traffic, read_traffic
 from openred_central.tasks.stall_meter import StallMeter
 from tests.support.cluster_figures import LEADER
 from tests.support.deployment import ALERTS, alerts
-from tests.support.project import expect_none
+from tests.support.project import PACKAGE, expect_none
 
 from .test_figures import make_parts
 
+RUNBOOK = PACKAGE / "docs" / "runbook.md"
 # Labels that Prometheus adds: what it scrapes, and the bounds of a histogram.
 ADDED = {"instance", "job"}
 _FIGURE = re.compile(r"\b((?:openred|process)_\w+)(?:\{([^}]*)\})?")
@@ -99,3 +100,12 @@ def test_prometheus_accepts_the_alerts() -> None:
         command = [promtool, "check", "rules", ALERTS]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_each_alarm_has_its_entry_in_the_runbook() -> None:
+    """An entry says what the alarm means, and then what to do, step by step."""
+    entries = re.split(r"^### ", RUNBOOK.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
+    parts = [entry.partition("\n## ")[0].partition("\n") for entry in entries]
+    assert [name for name, _, _ in parts] == [rule["alert"] for rule in alerts()]
+    form = re.compile(r"\n\*\*Means:\*\* (?:.+\n)+\n1\. ")
+    assert [name for name, _, body in parts if not form.match(body)] == []

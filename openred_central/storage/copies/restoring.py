@@ -132,8 +132,9 @@ def _refuse_missing(path: Path, snapshots: Snapshots) -> None:
     newest = next(iter(snapshots.newest_first()), None)
     if newest is not None:
         raise StoreError(
-            f"{path} is missing, and there are snapshots of it: put it back, or copy {newest.database} "
-            "into its place; to begin with an empty directory, start once with --begin-anew"
+            f"{path} is missing, and there are snapshots of it: put it back, or run "
+            f"`openred-central restore {newest.name}`; to begin with an empty directory, start once with "
+            "--begin-anew"
         )
 
 

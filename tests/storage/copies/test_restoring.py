@@ -115,10 +115,10 @@ def test_a_missing_database_with_snapshots_is_no_first_start(path: Path) -> None
     path.unlink()
     with pytest.raises(StoreError) as missing:
         start(path)
-    newest = snapshots_of(path, "").newest_first()[0].database
+    newest = snapshots_of(path, "").newest_first()[0].name
     assert str(missing.value) == (
-        f"{path} is missing, and there are snapshots of it: put it back, or copy {newest} into its place; "
-        "to begin with an empty directory, start once with --begin-anew"
+        f"{path} is missing, and there are snapshots of it: put it back, or run "
+        f"`openred-central restore {newest}`; to begin with an empty directory, start once with --begin-anew"
     )
     assert not path.exists()
     store, loaded, restored = open_or_restore(
