@@ -8,8 +8,9 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Generator, Iterable
 from concurrent.futures import CancelledError
+from contextlib import suppress
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -19,6 +20,7 @@ from .asking import WAIT_S_MAX
 from .client import Client, Document
 from .connections import Connections
 from .peering import TrustedKeys
+from .watching import NodeEvent
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -144,6 +146,28 @@ class BlockingClient:
             self._wait(lambda client: client.keep_alive(report))
         except _Closed:
             return
+
+    def watch(self, node_ids: Iterable[str]) -> Generator[NodeEvent, None, None]:
+        """Yield events as `Client.watch` does, until it is closed or another thread calls `close`.
+
+        Raises `ProblemError` where the directory itself refuses, `ClientError` where the client is closed.
+        """
+        events = self._client.watch(node_ids)
+
+        async def follow() -> NodeEvent:
+            return await anext(events)
+
+        async def end() -> None:
+            await events.aclose()
+
+        while True:
+            event = self._wait(lambda _: follow())
+            try:
+                yield event
+            except GeneratorExit:
+                with suppress(ClientError):
+                    self._wait(lambda _: end())
+                raise
 
     def _wait(self, start: Callable[[Client], Coroutine[Any, Any, T]]) -> T:
         """Return what the call that `start` begins returns. Raises its exceptions."""

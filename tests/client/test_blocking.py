@@ -16,6 +16,8 @@ from tests.support.fake_server import Asked, FakeServer, Told
 from tests.support.running import until
 from tests.support.signed_requests import ed25519_key
 
+from .test_watching import GONE, NOW_IS, chunks, encoded
+
 WAIT_S = 60.0
 
 
@@ -119,6 +121,27 @@ def test_a_report_that_calls_the_client_is_told() -> None:
         with pytest.raises(ClientError, match="a report may not call the client"):
             alice.keep_alive(lambda _: alice.stats())
         assert alice.stats() == {}
+
+
+def test_a_watch_yields_events_until_it_or_the_client_is_closed() -> None:
+    server = FakeServer(lambda _: chunks(encoded(NOW_IS), encoded(GONE)))
+    with node(server) as alice:
+        events = alice.watch(["a"])
+        assert [next(events), next(events)] == [NOW_IS, GONE]
+        events.close()
+        assert list(events) == []
+        others = alice.watch(["a"])
+        assert next(others) == NOW_IS
+    with pytest.raises(ClientError, match="the client is closed"):
+        next(others)
+
+
+def test_a_watch_that_is_refused_says_why() -> None:
+    with (
+        node(FakeServer(lambda _: (403, {"error": "forbidden"}))) as alice,
+        pytest.raises(ProblemError),
+    ):
+        next(alice.watch(["a"]))
 
 
 def test_it_does_not_outlast_a_fork(monkeypatch: pytest.MonkeyPatch) -> None:
