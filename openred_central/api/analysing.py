@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -84,7 +84,7 @@ def table(value: Any) -> str:
     return str(value)
 
 
-@takes(text_like(_DATE, examples=["2027-01-31"]))
+@takes(text_like(_DATE, format="date", examples=["2027-01-31"]))
 def date(value: Any) -> str:
     """Read a day in UTC."""
     try:
@@ -219,11 +219,21 @@ class Question(NamedTuple):
 
 
 class _Days:
-    """Rows by the names of their days, in order; and the one that was written last."""
+    """Rows by the names of their days, in order; and the one that was written last.
+
+    They are sorted in the thread that needs them.
+    """
 
     def __init__(self, rows: Sequence[tuple[str, bytes]], open_row: bytes | None) -> None:
-        self.rows = rows
-        self.newest = open_row or (rows[-1][1] if rows else None)
+        self._rows, self._open_row = rows, open_row
+
+    @cached_property
+    def rows(self) -> Sequence[tuple[str, bytes]]:
+        return sorted(self._rows)
+
+    @cached_property
+    def newest(self) -> bytes | None:
+        return self._open_row or (self.rows[-1][1] if self.rows else None)
 
 
 _Span = tuple[str | None, str | None]
@@ -268,8 +278,6 @@ def read_question(request: Request) -> Question:
     fields = Fields.of_query(request.query, FIELDS)
     name, first, last = fields.take(TABLE), fields.take(FROM), fields.take(TO)
     asked = fields.take(FORMAT)
-    if first is not None and last is not None and first > last:
-        fields.reject(FROM.name, f"is after {TO.name}, which is {last}")
     fields.finish()
     is_csv = prefers(request.headers.get("accept") or "", "text/csv") if asked is None else asked == CSV
     return Question(DAYS if name is None and is_csv else name, first, last, is_csv, tuple(fields.ignored))
@@ -278,7 +286,7 @@ def read_question(request: Request) -> Question:
 def _prepare(directory: Directory, question: Question) -> Callable[[], StaticDocument]:
     """Gather what an answer needs, and return what makes it, in a thread."""
     found = directory.analytics
-    days = _Days(sorted(found.days.items()), found.open_row())
+    days = _Days(list(found.days.items()), found.open_row())
     if question.table in (RETURNS, CALIBRATION):
         return partial(_learned, question, days, list(_learned_rows(directory, question.table)))
     if question.table == COHORTS:
@@ -374,7 +382,8 @@ def as_csv(name: str | None, rows: Iterable[dict[str, Any]]) -> bytes:
     writer.writerow(columns)
     if name == COHORTS:
         rows = _by_age(rows)
-    writer.writerows([_cell(_at(row, column)) for column in columns] for row in rows)
+    paths = [column.split(".") for column in columns]
+    writer.writerows([_cell(row, path) for path in paths] for row in rows)
     return written.getvalue().encode()
 
 
@@ -385,15 +394,13 @@ def _by_age(rows: Iterable[dict[str, Any]]) -> Iterable[dict[str, Any]]:
             yield dict(zip(_AGES, cells, strict=True))
 
 
-def _at(row: Any, column: str) -> Any:
-    """Return the value at a path; None where there is none."""
-    for name in column.split("."):
-        if isinstance(row, list):
-            row = row[int(name)] if int(name) < len(row) else None
+def _cell(value: Any, path: Sequence[str]) -> Any:
+    """Return the value at a path; nothing where there is none."""
+    for name in path:
+        if isinstance(value, dict):
+            value = value.get(name)
+        elif isinstance(value, list) and int(name) < len(value):
+            value = value[int(name)]
         else:
-            row = row.get(name) if isinstance(row, dict) else None
-    return row
-
-
-def _cell(value: Any) -> Any:
+            return None
     return str(value).lower() if isinstance(value, bool) else value

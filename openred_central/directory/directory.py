@@ -13,7 +13,8 @@ from typing import NamedTuple
 from ..clock import Now
 from ..errors import CallerError
 from ..wording import counted, span
-from .analytics.analytics import DAYS, MONTHS, SHARED, Analytics
+from .analytics.analytics import SHARED, Analytics
+from .analytics.days import DAYS, MONTHS
 from .blocking import Blocking
 from .discovery import Draw, Query
 from .empathy.forecast import Forecast

@@ -12,6 +12,7 @@ from typing import Any
 
 from ..api.wire import values
 from ..api.wire.fields import Wrong
+from ..directory.analytics.days import check
 from ..directory.lifecycle import DWELL_S_MAX, Event
 from ..directory.soundness import COUNTER_MAX, ROUNDING_S, find_fault
 from ..directory.state.blocks import Blocks, is_block
@@ -24,7 +25,7 @@ from ..security.sessions import CLAIM_KEY, CLAIM_KEY_BYTES
 from ..security.tokens.revocations import decode_revocations
 from ..storage.loading import REVOCATIONS
 from ..wording import WALL_S_MAX
-from .portable import Item, LineError, Secret
+from .portable import Item, LineError, Secret, is_carried
 
 _DEATHS = (Event.DEADLINE.value, Event.FORGOTTEN.value)
 
@@ -69,8 +70,14 @@ def _admit_secret(secret: Secret) -> None:
             Blocks().take(secret.name, secret.value)
         except UNUSABLE as error:
             raise LineError(f"secret {secret.name} cannot be read: {error}") from error
+    elif is_carried(secret.name):
+        kind, _, name = secret.name.partition("/")
+        try:
+            check(kind, name, secret.value)
+        except UNUSABLE as error:
+            raise LineError(f"secret {secret.name} cannot be read: {error}") from error
     else:
-        allowed = f"{CLAIM_KEY}, {REVOCATIONS} or the name of a block"
+        allowed = f"{CLAIM_KEY}, {REVOCATIONS} or the name of a block, a day or a month"
         raise LineError(f"secret name is {secret.name!r}, allowed is {allowed}")
 
 

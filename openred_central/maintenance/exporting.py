@@ -9,13 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from ..directory.state.blocks import is_block
 from ..security.sessions import CLAIM_KEY
 from ..security.tokens.revocations import encode_revocations
 from ..storage.loading import REVOCATIONS, load_revocations
 from ..storage.private_files import written_whole
 from ..storage.store import Loads, StoreError
-from .portable import Item, LineError, Secret, Totals, encode, encode_footer, encode_header
+from .portable import Item, LineError, Secret, Totals, encode, encode_footer, encode_header, is_carried
 from .reading import READ_ROWS
 
 
@@ -76,9 +75,9 @@ def _items(store: Loads, *, secrets: bool, created_at: float) -> Iterator[Item]:
     current = {token_id: expires_at for token_id, expires_at in revoked.items() if expires_at > created_at}
     if current:
         yield Secret(REVOCATIONS, encode_revocations(current))
-    # Blocks hold there, too.
+    # Blocks hold there, too, and the years go on.
     for name, value in store.load_kept():
-        if is_block(name):
+        if is_carried(name):
             yield Secret(name, value)
     for tombstones in store.load_tombstones(READ_ROWS):
         yield from tombstones

@@ -9,7 +9,6 @@ from contextlib import closing
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
-from ..directory.state.blocks import is_block
 from ..directory.state.changes import Batch, Vitals
 from ..directory.state.node import Record, Tombstone, hash_id
 from ..security.tokens.revocations import decode_revocations
@@ -22,7 +21,17 @@ from ..storage.sqlite.lock import FileLock
 from ..storage.sqlite.sqlite import SqliteStore
 from ..storage.store import RowsRefused, StoreError
 from .admitting import admit
-from .portable import LINE_BYTES_MAX, Item, LineError, Secret, Totals, decode, decode_header, encode
+from .portable import (
+    LINE_BYTES_MAX,
+    Item,
+    LineError,
+    Secret,
+    Totals,
+    decode,
+    decode_header,
+    encode,
+    is_carried,
+)
 
 BATCH_ROWS = 5_000
 # The checks of all rows must not fill the memory.
@@ -152,33 +161,33 @@ class _Rows:
         self._store = store
         self._records: list[Record] = []
         self._tombstones: list[Tombstone] = []
-        self._blocks: list[tuple[str, bytes]] = []
+        self._kept: list[tuple[str, bytes]] = []
 
     def add(self, item: Item) -> None:
         """Take in a row; it is written with many others."""
         if isinstance(item, Secret) and item.name == REVOCATIONS:
             self._store.save_revocations(decode_revocations(item.value))
-        elif isinstance(item, Secret) and is_block(item.name):
-            self._blocks.append((item.name, item.value))
+        elif isinstance(item, Secret) and is_carried(item.name):
+            self._kept.append((item.name, item.value))
         elif isinstance(item, Secret):
             self._store.save_secret(item.name, item.value)
         elif isinstance(item, Record):
             self._records.append(item)
         elif isinstance(item, Tombstone):
             self._tombstones.append(item)
-        if len(self._records) + len(self._tombstones) + len(self._blocks) >= BATCH_ROWS:
+        if len(self._records) + len(self._tombstones) + len(self._kept) >= BATCH_ROWS:
             self.flush()
 
     def flush(self, *, at_end: bool = False) -> None:
         """Write the gathered rows; at the end also the vitals alone."""
-        if not (self._records or self._tombstones or self._blocks or at_end):
+        if not (self._records or self._tombstones or self._kept or at_end):
             return
-        batch = Batch(self._records, [], self._tombstones, [], self.vitals, 0, kept=self._blocks)
+        batch = Batch(self._records, [], self._tombstones, [], self.vitals, 0, kept=self._kept)
         try:
             self._store.commit(batch)
         except RowsRefused as error:
             raise StoreError(f"{error.refused[0]}; nothing was imported") from error
-        self._records, self._tombstones, self._blocks = [], [], []
+        self._records, self._tombstones, self._kept = [], [], []
         while self._store.tidy_due:
             self._store.tidy()
 

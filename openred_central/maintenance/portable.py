@@ -16,8 +16,10 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from ..directory.analytics.days import DAYS, MONTHS
 from ..directory.lifecycle import LIVE_STATES, STATE_BY_WIRE_NAME, State
 from ..directory.octaves import CODE_MAX
+from ..directory.state.blocks import is_block
 from ..directory.state.changes import Vitals
 from ..directory.state.columns import DIGEST_MASK, record_digest
 from ..directory.state.node import (
@@ -185,13 +187,26 @@ class Totals(NamedTuple):
         return Totals(
             self.nodes + isinstance(item, Record),
             self.tombstones + isinstance(item, Tombstone),
-            self.secrets + isinstance(item, Secret),
+            self.secrets + (isinstance(item, Secret) and not is_row(item.name)),
             (self.digest + digest) & DIGEST_MASK,
             (self.directory_digest + of_record) & DIGEST_MASK,
         )
 
 
 Item = Record | Tombstone | Secret | Vitals
+
+
+def is_carried(name: str) -> bool:
+    """Return whether an export has the kept value under `name`: a block, or the row of a day or month.
+
+    Such a row is no secret, and is not counted as one; it stands in a line of that type.
+    """
+    return is_block(name) or is_row(name)
+
+
+def is_row(name: str) -> bool:
+    """Return whether the kept value under `name` is the row of a day or month."""
+    return name.partition("/")[0] in (DAYS, MONTHS)
 
 
 def encode_header(created_at: float) -> bytes:

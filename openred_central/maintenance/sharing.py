@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from ..cluster.lease import lease_times
-from ..directory.state.blocks import is_block
 from ..directory.state.changes import Batch
 from ..listening import StartError
 from ..security.sessions import CLAIM_KEY
@@ -21,7 +20,7 @@ from ..storage.sqlite.faults import reported
 from ..storage.sqlite.sqlite import SqliteStore
 from ..storage.store import Loads, StoreError
 from .importing import build_copy
-from .portable import Totals
+from .portable import Totals, is_carried
 
 if TYPE_CHECKING:
     from ..clock import Clock
@@ -77,7 +76,7 @@ def _batches(source: Loads) -> Iterator[Batch]:
         return
     empty = Batch([], [], [], [], vitals, 0)
     yield empty
-    yield empty._replace(kept=[each for each in source.load_kept() if is_block(each[0])])
+    yield empty._replace(kept=[each for each in source.load_kept() if is_carried(each[0])])
     for tombstones in source.load_tombstones(BATCH_ROWS):
         yield empty._replace(tombstones=tombstones)
     for records in source.load_records(BATCH_ROWS):

@@ -97,7 +97,8 @@ def test_the_range_of_days_is_inclusive() -> None:
     asked = table(world, "table=days&from=2027-01-16&to=2027-01-17")
     assert [row["date"] for row in asked["rows"]] == ["2027-01-16", "2027-01-17"]
     assert (asked["from"], asked["to"]) == ("2027-01-16", "2027-01-17")
-    assert table(world, "table=days&from=2030-01-01")["rows"] == []
+    for nothing in ("from=2030-01-01", "from=2027-01-17&to=2027-01-16"):
+        assert table(world, f"table=days&{nothing}")["rows"] == []
     flows = table(world, "table=flows&to=2027-01-15")["rows"]
     assert flows == [
         {"date": "2027-01-15", "from": "absent", "to": "active", "reason": "registered", "nodes": 8}
@@ -115,7 +116,6 @@ def test_the_range_of_days_is_inclusive() -> None:
         ("table=days&from=2027-13-01", "from"),
         ("table=days&to=yesterday", "to"),
         ("table=days&from=2027-02-30", "from"),
-        ("table=days&from=2027-01-02&to=2027-01-01", "from"),
         ("table=days&format=xml", "format"),
     ],
 )

@@ -26,11 +26,8 @@ from ..nodes import Nodes
 from ..state.kept import UNUSABLE
 from .calendar import day_at, month_of
 from .census import Census
-from .days import Day, Flow, Month, is_registration, packed, unpacked
+from .days import DAYS, MONTHS, Day, Flow, Month, is_registration, packed, unpacked
 
-# The beginnings of the names of kept values.
-DAYS: Final = "day"
-MONTHS: Final = "month"
 # Kept values that followers need, too.
 SHARED: Final = frozenset((DAYS, MONTHS, CALIBRATION))
 HOUR_S: Final = 3_600.0

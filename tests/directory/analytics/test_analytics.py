@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openred_central.clock import Now
-from openred_central.directory.analytics.analytics import DAYS, MONTHS, SHARED
+from openred_central.directory.analytics.analytics import SHARED
 from openred_central.directory.analytics.calendar import (
     begin_of,
     day_at,
@@ -20,7 +20,7 @@ from openred_central.directory.analytics.calendar import (
     months_until,
     number_of,
 )
-from openred_central.directory.analytics.days import Day, Month, packed
+from openred_central.directory.analytics.days import DAYS, MONTHS, Day, Month, packed
 from openred_central.directory.directory import Directory
 from openred_central.directory.following import Following
 from openred_central.directory.leading import Leading
