@@ -242,6 +242,9 @@ _Span = tuple[str | None, str | None]
 async def analytics(api: Api, request: Request) -> Response:
     question = read_question(request)
     prepare = partial(_prepare, api.directory, question)
+    if not api.directory.analytics.days:
+        # It changes within seconds.
+        return prepare()().answer(request)
     document = await api.analyses.get(question, api.now().monotonic_s, prepare)
     return document.answer(request)
 

@@ -102,6 +102,9 @@ def test_workers_show_the_same(start: Start) -> None:
             if first.status == 200 and "registered_at" in first.document:
                 for exact in ("registered_at", "last_seen", "revision", "availability"):
                     assert first.document[exact] == second.document[exact]
+        one, other = (client.ask("GET", "/analytics", OpenRed_Seq=last).document for client in clients)
+        assert one["days"] == other["days"] > 0
+        assert one["counted_at"] == other["counted_at"] is not None
 
 
 def inner_sorted(document: dict[str, Any]) -> dict[str, Any]:
