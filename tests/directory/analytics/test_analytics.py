@@ -226,7 +226,7 @@ def test_damaged_rows_keep_no_day_from_being_counted() -> None:
                 [
                     (f"{DAYS}/2027-01-14", b"no row"),
                     (f"{DAYS}/2027-01-15", packed(b'{"date":"2027-01-14"}')),
-                    (f"{DAYS}/2027-01-13", packed(b'{"date":"2027-01-13"}')[:-3]),
+                    (f"{DAYS}/2027-01-13", packed(b'{"date":"2027-01-13","nodes":1}')[:-3]),
                     (f"{DAYS}/2027-01-12", packed(b" " * 10_000_000)),
                     (f"{MONTHS}/2027-01", packed(b"[]")),
                 ]
