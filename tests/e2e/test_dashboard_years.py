@@ -119,3 +119,24 @@ def test_without_forecasts_their_charts_are_left_out(browser: Any, start: Start)
     visit.page.evaluate(f"years.show(...{documents}, [], [], [])")
     shown = "[...document.querySelectorAll('.figure-of h3')].filter((one) => one.offsetParent)"
     assert visit.page.evaluate(f"{shown}.map((one) => one.id)") == ["states-title", "moves-title"]
+
+
+def test_the_section_asks_the_directory_itself(browser: Any, start: Start) -> None:
+    server = start(*MEMORY)
+    with Client(server.address) as client:
+        client.register("node-1", services=["storage"])
+    visit = open_page(browser, server)
+    page = visit.page
+    assert [url for url in visit.requested if "/analytics" in url] == []
+    page.focus("#years > summary")
+    page.keyboard.press("Enter")
+    visit.until("document.querySelector('#states-sentence')?.textContent.startsWith('From 0 nodes on ')")
+    # The first day is not over, and nobody returned or was expected yet.
+    assert page.locator("#moves-sentence").inner_text().startswith("In 1 day, ")
+    page.get_by_role("button", name="1 year").click()
+    visit.until("document.querySelector('#years [aria-pressed=true]').textContent === '1 year'")
+    assert_well_behaved(visit, server)
+    server.stop()
+    page.click("#years > summary")
+    page.click("#years > summary")
+    visit.until("document.querySelector('#years-body').textContent.includes('did not tell its days')")
