@@ -13,6 +13,7 @@ from ..api.wire.cluster import ROLES, ClusterFigures
 from ..directory.directory import Directory
 from ..directory.empathy.visiting import Visiting
 from ..directory.lifecycle import LIVE_STATES, TABLE
+from ..directory.state.blocks import Kind
 from ..histogram import Histogram
 from ..listening import Certificate
 from ..storage.store import StoreState
@@ -129,6 +130,9 @@ def _directory(directory: Directory) -> Iterator[Family]:
         directory.bytes_refusals,
     )
     yield gauge("openred_tombstones", "Tombstones kept of dead nodes.", len(nodes.tombstones))
+    blocks = directory.blocking.blocks
+    by_kind: dict[Labels, float] = {(("kind", kind.value),): blocks.count(kind) for kind in Kind}
+    yield gauge("openred_blocks", "Blocks by what they keep out.", by_kind)
     kinds = {(before, after, event.value) for (before, event), after in TABLE.items() if after is not before}
     transitions: dict[Labels, float] = {
         (("from", before.wire), ("to", after.wire), ("reason", reason)): nodes.transitions.counts[

@@ -10,6 +10,7 @@ import pytest
 from openred_central.api.caller.limiting import LimitOptions
 from openred_central.directory.state import blocks
 from openred_central.directory.state.blocks import Block, Kind
+from openred_central.micro_engine.wire.messages import StreamingResponse
 from openred_central.security.signing import PrivateKey
 from openred_central.storage.store import StoreState
 from openred_central.tasks.blockkeeper import Blockkeeper
@@ -145,6 +146,9 @@ def test_no_node_changes_to_a_blocked_key() -> None:
 def test_a_node_that_moves_out_of_a_blocked_network_is_free() -> None:
     office = Office()
     claim = office.world.claim_of(node_id="alice", services=["chat"])
+    # One of several addresses is enough.
+    more = [{"address": "192.0.2.2", "port": 1}]
+    office.world.claim_of(node_id="bob", services=["chat"], **ANYWHERE, addresses=more)
     office.call("POST", BLOCKS["network"] + SPAM)
     assert found(office.world) == set()
     reply = office.world.register(node_id="alice", claim=claim, services=["chat"], **ANYWHERE)
@@ -186,6 +190,18 @@ def test_only_a_trusted_proxy_names_the_caller() -> None:
     office = Office()
     office.call("POST", f"/admin/blocks/network/{PEER}{SPAM}")
     assert_blocked(office.world.call("GET", "/stats", x_forwarded_for="203.0.113.4"))
+
+
+async def test_an_open_stream_ends_when_its_network_is_blocked() -> None:
+    office = Office()
+    world = office.world
+    stream = await world.start(world.request("GET", "/events?nodes=alice"))
+    assert isinstance(stream, StreamingResponse)
+    assert b"event: node" in await anext(stream.chunks)
+    world.register(node_id="alice")
+    office.call("POST", f"/admin/blocks/network/{PEER}")
+    list(world.api.watching.tick())
+    assert [chunk async for chunk in stream.chunks] == []
 
 
 def test_a_block_ends_by_itself_at_its_time() -> None:
