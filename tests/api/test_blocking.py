@@ -78,8 +78,10 @@ def test_a_blocked_node_is_hidden_and_refused(path: str) -> None:
     assert_blocked(world.signed(ALICE, "POST", "/nodes/alice/key", {"public_key": BOB.public_text}))
     paired = world.signed(BOB, "POST", "/security/token", {"node_id": "bob", "peer_id": "alice"})
     assert_problem(paired, 404, "node_not_found")
-    assert office.call("GET", "/admin/nodes/alice").document["blocked"] is True
-    assert office.call("GET", "/admin/nodes/bob").document["blocked"] is False
+    seen = office.call("GET", "/admin/nodes/alice").document
+    assert (seen["blocked"], seen["block"]["reason"]) == (True, "spam")
+    seen = office.call("GET", "/admin/nodes/bob").document
+    assert (seen["blocked"], seen["block"]) == (False, None)
 
 
 @pytest.mark.parametrize("path", BLOCKS.values(), ids=BLOCKS)

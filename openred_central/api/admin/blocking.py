@@ -77,7 +77,7 @@ async def list_blocks(desk: Desk, request: Request) -> Response:
     end = cursor + limit
     return Response.json(
         {
-            "blocks": list(map(_shown, islice(blocks, cursor, end))),
+            "blocks": list(map(shown, islice(blocks, cursor, end))),
             "next": str(end) if end < len(blocks) else None,
             "blocks_total": len(blocks),
         }
@@ -94,12 +94,13 @@ async def _judged(desk: Desk, status: str, changed: Block) -> Response:
         nodes = judged
         await asyncio.sleep(0)
     durable = await api.saved(api.directory.saving.last_change)
-    document = {"status": status, **_shown(changed), "nodes": nodes, "durable": durable}
+    document = {"status": status, **shown(changed), "nodes": nodes, "durable": durable}
     document |= await api.spread()
     return Response.json(document, status=api.status(200, durable=durable))
 
 
-def _shown(block: Block) -> dict[str, Any]:
+def shown(block: Block) -> dict[str, Any]:
+    """Return a block as answers show it."""
     return {
         "kind": block.kind.value,
         "subject": block.subject,

@@ -19,6 +19,7 @@ from ..wire import values
 from ..wire.describing import describe, explain
 from ..wire.fields import Field, Fields
 from .admission import AdminEndpoint, Desk
+from .blocking import shown
 
 LIMIT_DEFAULT = 100
 LIMIT_MAX = 1_000
@@ -124,10 +125,12 @@ COUNT_NODES = AdminEndpoint("GET", "/admin/counts", count_nodes, "count nodes")
 
 
 async def get_node(desk: Desk, request: Request, node_id: str) -> Response:
-    """Answer 200 with everything about a node, explained, also if it is hidden."""
+    """Answer 200 with everything about a node, explained, also if it is hidden, and with its block."""
     directory, now = desk.api.directory, desk.api.now()
     slot = directory.slot(node_id, now)
-    return Response.json({**explain(directory, slot, now, private=True), **_marks(directory, slot)})
+    block = directory.blocking.of_record(directory.nodes.registry.record(slot))
+    marks = {**_marks(directory, slot), "block": None if block is None else shown(block)}
+    return Response.json({**explain(directory, slot, now, private=True), **marks})
 
 
 GET_NODE = AdminEndpoint("GET", "/admin/nodes/{node_id}", get_node, "look at node")
