@@ -34,6 +34,9 @@ WORDS: dict[str, tuple[str, ...]] = {
     "keygen": ("new.pem",),
     "example": ("sign",),
     "completion": ("bash",),
+    "simulate": ("--nodes", "10", "--years", "1"),
+    "analytics": ("--url", NOWHERE),
+    "restore": ("none", "--database", "none/x.db"),
 }
 EXIT_CODES = {0, 1, 2, 3, 4, 78}
 # Changes into a folder, removes that, and becomes the program that follows.
