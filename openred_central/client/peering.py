@@ -55,7 +55,8 @@ class TrustedKeys:
             if classical is not None:
                 key_set = read_document(document, classical, now_s, version_min=version_min, classical=True)
             else:
-                root_key_id = self.root_key_id or _root_of(document)
+                # An empty id is not known beforehand, but forgotten: it trusts nobody.
+                root_key_id = _root_of(document) if self.root_key_id is None else self.root_key_id
                 key_set = read_document(document, root_key_id, now_s, version_min=version_min)
                 self.root_key_id = root_key_id
         self.key_set, self.document, self.etag = key_set, document, etag

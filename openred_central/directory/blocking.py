@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import Final
 
 from ..clock import Now
@@ -16,7 +17,8 @@ from ..errors import CallerError
 from ..wording import rfc3339
 from .nodes import Nodes
 from .registration import Registration
-from .state.blocks import Block, Blocks, BlocksFull, Kind, name_of, pack
+from .state.blocks import BLOCKS_MAX, Block, Blocks, Kind, is_block, name_of, pack
+from .state.kept import UNUSABLE
 from .state.node import BLOCKED, KEYED, Record, key_fingerprint, profile_parts
 
 log = logging.getLogger("openred.blocks")
@@ -37,15 +39,14 @@ class Blocking:
 
         Raise `CallerError` 409 ``blocks_full``.
         """
-        try:
-            self.blocks.put(block)
-        except BlocksFull as error:
+        if len(self.blocks) >= BLOCKS_MAX and self.blocks.get(block.kind, block.subject) is None:
             raise CallerError(
                 409,
                 "blocks_full",
-                f"{str(error).capitalize()}.",
+                f"There are {BLOCKS_MAX} blocks, which is the limit.",
                 suggestion="Remove blocks, or block a network in place of many addresses.",
-            ) from None
+            )
+        self.blocks.put(block)
         self._note(block)
 
     def remove(self, kind: Kind, subject: str) -> Block:
@@ -70,9 +71,14 @@ class Blocking:
             self.remove(block.kind, block.subject)
             log.info("the block of the %s %s has ended", block.kind.value, block.subject)
 
-    def store_all(self) -> None:
-        """Let a store that has lost some get all blocks again."""
-        for block in self.blocks:
+    def store_all(self, kept: Iterable[tuple[str, bytes]]) -> None:
+        """Let a store that went back, and has these values, get all blocks again, and lose all others."""
+        stored = Blocks()
+        for name, value in kept:
+            if is_block(name):
+                with suppress(*UNUSABLE):
+                    stored.take(name, value)
+        for block in (*stored, *self.blocks):
             self._note(block)
 
     def judging(self) -> Iterator[int]:

@@ -18,8 +18,10 @@ _MAPPED: Final = ipaddress.IPv6Network("::ffff:0:0/96")
 def parse_network(text: str) -> IPNetwork:
     """Return the network in CIDR notation, or of one address; one of IPv4-mapped addresses as IPv4.
 
-    Raises `ValueError`, also for bits behind the prefix.
+    Raises `ValueError`, also for bits behind the prefix, and for a zone, which addresses of callers may lack.
     """
+    if "%" in text:
+        raise ValueError(f"{text!r} has a zone; leave out the % and all behind it")
     network = ipaddress.ip_network(text)
     if isinstance(network, ipaddress.IPv6Network) and network.subnet_of(_MAPPED):
         mapped = parse_address(str(network.network_address))

@@ -174,7 +174,7 @@ class Lead:
         while (more := await in_thread(reader, next, tombstones, None)) is not None:
             repair.compare_tombstones(more)
         rows = repair.note()
-        directory.blocking.store_all()
+        directory.blocking.store_all(await in_thread(reader, list, store.load_kept()))
         revocation_saver.revocations.store_all()
         await revocation_saver.save()
         saver.wake()

@@ -8,7 +8,7 @@ from urllib.parse import quote
 import pytest
 
 from openred_central.api.caller.limiting import LimitOptions
-from openred_central.directory.state import blocks
+from openred_central.directory import blocking
 from openred_central.directory.state.blocks import Block, Kind
 from openred_central.micro_engine.wire.messages import StreamingResponse
 from openred_central.security.signing import PrivateKey
@@ -328,7 +328,7 @@ def test_a_wrong_reason_or_lifetime_is_refused(query: str, field: str) -> None:
 
 
 def test_blocks_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(blocks, "BLOCKS_MAX", 2)
+    monkeypatch.setattr(blocking, "BLOCKS_MAX", 2)
     office = Office()
     for node_id in ("a", "b", "a"):
         assert office.call("POST", f"/admin/blocks/id/{node_id}").status == 200

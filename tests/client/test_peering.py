@@ -115,6 +115,13 @@ def test_known_root_is_the_only_one() -> None:
     assert trusted.key_set is None
 
 
+def test_an_empty_id_of_a_root_trusts_nobody() -> None:
+    for trusted in (TrustedKeys(""), TrustedKeys(classical_root_key_id="")):
+        with pytest.raises(VerificationError):
+            trusted.take(vouched(keyset(directory_key())), NOW)
+        assert trusted.key_set is None
+
+
 def test_a_classical_root_is_only_trusted_by_choice(caplog: pytest.LogCaptureFixture) -> None:
     key_set, forger = keyset(directory_key()), directory_key("R", 3)
     encoded = key_set.encode()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from openred_central.directory import blocking
 from openred_central.directory.directory import Directory
 from openred_central.directory.discovery import Query
 from openred_central.directory.lifecycle import LIVE_STATES
-from openred_central.directory.state import blocks
 from openred_central.directory.state.blocks import Block, Blocks, Kind, name_of, pack
+from openred_central.errors import CallerError
 from tests.support.building import (
     DictStore,
     at,
@@ -74,10 +75,22 @@ def test_a_store_that_lost_blocks_gets_them_again() -> None:
     directory = make_directory()
     directory.blocking.add(BLOCK)
     save_all(directory, DictStore(), at(0.0))
-    directory.blocking.store_all()
     store = DictStore()
+    directory.blocking.store_all(store.load_kept())
     save_all(directory, store, at(0.0))
     assert dict(store.load_kept()) == {"block/id/a": pack(BLOCK)}
+
+
+def test_a_store_that_has_blocks_of_before_loses_them() -> None:
+    directory, store = make_directory(), DictStore()
+    directory.blocking.add(BLOCK)
+    save_all(directory, store, at(0.0))
+    directory.blocking.remove(Kind.ID, "a")
+    # The end is stored in a state that the store has lost since.
+    save_all(directory, DictStore(), at(0.0))
+    directory.blocking.store_all([*store.load_kept(), ("block/id", b"damaged"), ("patience", b"")])
+    save_all(directory, store, at(0.0))
+    assert dict(store.load_kept()) == {}
 
 
 def test_many_nodes_are_judged_in_slices(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,11 +129,14 @@ def test_a_damaged_block_is_left_out_with_its_name(name: str, value: bytes) -> N
     assert [block.subject for block in directory.blocking.blocks] == ["b"]
 
 
-def test_a_store_with_too_many_blocks_is_read_as_far_as_it_goes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(blocks, "BLOCKS_MAX", 1)
-    faults = make_directory().restore_kept([(f"block/id/{name}", pack(BLOCK)) for name in "ab"])
-    assert len(faults) == 1
-    assert "which is the limit" in faults[0]
+def test_all_blocks_of_a_store_hold_however_many_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocking, "BLOCKS_MAX", 1)
+    directory = make_directory()
+    assert directory.restore_kept([(f"block/id/{name}", pack(BLOCK)) for name in "ab"]) == []
+    assert [block.subject for block in directory.blocking.blocks] == ["a", "b"]
+    with pytest.raises(CallerError) as caught:
+        directory.blocking.add(BLOCK._replace(subject="c"))
+    assert caught.value.code == "blocks_full"
 
 
 def test_a_block_comes_back_from_its_name_and_value() -> None:

@@ -71,7 +71,19 @@ def test_a_network_has_one_usual_text(given: str, usual: str) -> None:
     assert str(parse_network(given)) == usual
 
 
-@pytest.mark.parametrize("text", ["192.0.2.1/24", "192.0.2.0/33", "example.com", "", "192.0.2.0/24 "])
+@pytest.mark.parametrize(
+    "text",
+    # With a zone, a network would have more than one text.
+    [
+        "192.0.2.1/24",
+        "192.0.2.0/33",
+        "example.com",
+        "",
+        "192.0.2.0/24 ",
+        "fe80::1%eth0",
+        "::ffff:192.0.2.7%1",
+    ],
+)
 def test_what_is_no_network_is_refused(text: str) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 (the texts are those of `ipaddress`)
         parse_network(text)

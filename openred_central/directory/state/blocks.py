@@ -11,6 +11,7 @@ import orjson
 
 from ...limits.networks import Networks
 
+# Operators add no more. What a store or a leader has holds all the same.
 BLOCKS_MAX: Final = 10_000
 REASON_CHARACTERS_MAX: Final = 200
 # The first part of the names under which a store keeps blocks; kind and subject follow.
@@ -33,10 +34,6 @@ class Block(NamedTuple):
     reason: str
     made_at: float
     ends_at: float | None
-
-
-class BlocksFull(ValueError):
-    """The limit of blocks is reached."""
 
 
 class Blocks:
@@ -66,12 +63,10 @@ class Blocks:
     def put(self, block: Block) -> None:
         """Add a block, in place of a former one of the subject.
 
-        Raise `ValueError` for a network in no usual text, `BlocksFull` for one too many.
+        Raise `ValueError` for a network in no usual text.
         """
         place = block.kind, block.subject
         if place not in self._blocks:
-            if len(self._blocks) >= BLOCKS_MAX:
-                raise BlocksFull(f"there are {BLOCKS_MAX} blocks, which is the limit")
             if block.kind is Kind.NETWORK:
                 self.networks.add(block.subject)
             self._counts[block.kind] += 1
