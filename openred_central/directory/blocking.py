@@ -81,13 +81,14 @@ class Blocking:
         for block in (*stored, *self.blocks):
             self._note(block)
 
-    def judging(self) -> Iterator[int]:
+    def judging(self, only: Block | None = None) -> Iterator[int]:
         """Flag the nodes that a block covers, and no others, in slices.
 
-        Yield after each slice how many nodes have changed so far.
+        With `only`, that block alone has come or gone. Yield after each slice how many nodes have changed so
+        far.
         """
         changed = 0
-        for number, slot in enumerate(self._suspects(), 1):
+        for number, slot in enumerate(self._suspects(only), 1):
             changed += self._judge(slot)
             if not number % SLICE_RECORDS:
                 yield changed
@@ -132,9 +133,14 @@ class Blocking:
             block = next(filter(None, map(blocks.of_address, addresses)), None)
         return block
 
-    def _suspects(self) -> Iterator[int]:
+    def _suspects(self, only: Block | None) -> Iterator[int]:
         """Yield the slots of all nodes that may have a wrong flag; they may change meanwhile."""
         registry = self._nodes.registry
+        if only is not None and only.kind is Kind.ID:
+            slot = registry.slot_of(only.subject)
+            if slot is not None:
+                yield slot
+            return
         if self.blocks.count(Kind.KEY) or self.blocks.count(Kind.NETWORK):
             yield from registry.taken_slots()
             return

@@ -108,6 +108,19 @@ def test_many_nodes_are_judged_in_slices(monkeypatch: pytest.MonkeyPatch) -> Non
     assert [*judging][-1] == 9
 
 
+def test_a_block_of_an_id_concerns_no_other_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("openred_central.directory.blocking.SLICE_RECORDS", 1)
+    directory = make_directory()
+    for node_id in "abc":
+        register(directory, node_id, at(0.0))
+    directory.blocking.add(Block(Kind.NETWORK, "198.51.100.0/24", "", 0.0, None))
+    for change in (directory.blocking.add, lambda block: directory.blocking.remove(Kind.ID, block.subject)):
+        change(BLOCK)
+        # As much work in a directory of any size.
+        assert list(directory.blocking.judging(BLOCK)) == [1, 1]
+    assert list(directory.blocking.judging(BLOCK._replace(subject="unknown"))) == [0]
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [

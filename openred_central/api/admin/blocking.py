@@ -90,7 +90,7 @@ LIST_BLOCKS = AdminEndpoint("GET", "/admin/blocks", list_blocks, "list blocks")
 async def _judged(desk: Desk, status: str, changed: Block) -> Response:
     """Answer once the change of a block has reached all records and the store."""
     api, nodes = desk.api, 0
-    for judged in api.directory.blocking.judging():
+    for judged in api.directory.blocking.judging(changed):
         nodes = judged
         await asyncio.sleep(0)
     durable = await api.saved(api.directory.saving.last_change)

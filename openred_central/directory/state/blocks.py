@@ -11,7 +11,7 @@ import orjson
 
 from ...limits.networks import Networks
 
-# Operators add no more. What a store or a leader has holds all the same.
+# Operators add no more. All that a store or a leader has hold nevertheless.
 BLOCKS_MAX: Final = 10_000
 REASON_CHARACTERS_MAX: Final = 200
 # The first part of the names under which a store keeps blocks; kind and subject follow.
