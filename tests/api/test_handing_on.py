@@ -82,7 +82,7 @@ def follower() -> Follower:
 SIGNED = {"signature": "sig=:AA==:", "signature_input": 'sig=("@method")'}
 READS = [
     *("/discover", "/nodes/node-1", "/nodes/unknown", "/dashboard", "/health", "/health/live"),
-    *("/health/ready", "/health/leader", "/openapi.json", "/docs"),
+    *("/health/ready", "/health/leader", "/openapi.json", "/docs", "/analytics", "/analytics?table=days"),
 ]
 
 

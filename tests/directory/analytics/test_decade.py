@@ -210,7 +210,7 @@ def live(world: Decade, years: float) -> None:
     """Let years pass with whatever nodes do; now and then the server restarts, or the wall clock jumps."""
     chance, until_s = world.chance, world.clock.monotonic_s() + years * YEAR_S
     while world.clock.monotonic_s() < until_s:
-        world.pass_time(chance.choice((2, 24, 25, 36, 48, 72)) * HOUR_S)
+        world.pass_time(chance.choice((24, 25, 48, 72, 72, 96)) * HOUR_S)
         for number, name in enumerate(world.names):
             # Some beat every day, some once in years.
             if chance.random() < 0.5 ** (number % 11):
@@ -242,7 +242,7 @@ def test_each_figure_of_a_decade_is_what_an_oracle_counts(seed: int) -> None:
     world = Decade(seed)
     live(world, YEARS)
     rows = [orjson.loads(row) for row in world.analytics.days.values()]
-    assert world.days_complete > 0.4 * 365 * YEARS
+    assert world.days_complete > 0.25 * 365 * YEARS
     assert sum(not row["complete"] for row in rows) == 1
     for name in ("registered", "revived", "left", "late", "away", "held_s"):
         assert any(row[name] for row in rows), f"{name} is never more than 0: this tests nothing"
