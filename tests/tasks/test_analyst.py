@@ -34,7 +34,7 @@ def test_nodes_are_counted_by_the_clock() -> None:
     assert row()["nodes"] == 1
     register(directory, "b", attended.now())
     wait(1)
-    assert (row()["registered"], row()["nodes"]) == (2, 1)
+    assert (row()["registered"], row()["nodes"]) == (2, 2)
     attended.tick(attending=False)
     wait(60)
     assert row()["nodes"] == 2

@@ -1,9 +1,10 @@
 """The years of a directory, in a row for each day and each month. Pure.
 
-A census is taken once an hour, and when a day has ended in UTC. It writes the row of the day that is open.
-The first census after midnight completes that, and begins the next one. Transitions, and all else that adds
-up, are added once a minute. A row is continued where it exists already, so neither a restart nor a clock that
-goes back begins a day anew. A crash may lose, or count again, what happened in its last minute.
+A census is taken once an hour, of few nodes more often, and when a day has ended in UTC. It writes the row of
+the day that is open. The first census after midnight completes that, and begins the next one. Transitions,
+and all else that adds up, are added once a minute. A row is continued where it exists already, so neither a
+restart nor a clock that goes back begins a day anew. A crash may lose, or count again, what happened in its
+last minute.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ from .days import DAYS, MONTHS, Day, Flow, Month, is_registration, packed, unpac
 SHARED: Final = frozenset((DAYS, MONTHS, CALIBRATION))
 HOUR_S: Final = 3_600.0
 MINUTE_S: Final = 60.0
+# A census is taken so long after the last one for each node: it never takes much of the processor.
+NODE_S: Final = HOUR_S / 100_000
 # Between two pieces of a census, requests get a turn.
 PAUSE_S: Final = 0.001
 _DIGITS: Final = 4
@@ -109,7 +112,8 @@ class Analytics:
         day = self._day or self._begin(now)
         self._add_up(day, now)
         if now.monotonic_s >= self._next_s or day.date != day_at(now.wall_s):
-            self._next_s = now.monotonic_s + HOUR_S
+            slots_s = NODE_S * self._nodes.registry.slots_count
+            self._next_s = now.monotonic_s + min(HOUR_S, max(MINUTE_S, slots_s))
             self._census = Census(self._nodes, self._forecast, now)
             return PAUSE_S
         self._note()

@@ -74,10 +74,27 @@ def test_a_day_is_complete_once_it_is_over() -> None:
 def test_the_next_step_is_at_midnight_at_the_latest() -> None:
     directory = make_directory()
     count(directory, at(0.0))
-    assert directory.analytics.step(at(60.0)) == 60.0
+    assert directory.analytics.step(at(30.0)) == 60.0
     assert directory.analytics.step(at(MIDNIGHT_S - 10.0)) < 0.1
     count(directory, at(MIDNIGHT_S - 10.0))
     assert directory.analytics.step(at(MIDNIGHT_S - 10.0)) == 10.0
+
+
+def test_few_nodes_are_counted_each_minute_and_many_each_hour() -> None:
+    directory = make_directory(nodes_max=10_000)
+    register(directory, "first", at(0.0))
+    count(directory, at(0.0))
+    for number in range(5_000):
+        register(directory, f"n{number}", at(1.0))
+    count(directory, at(59.0))
+    assert [row["nodes"] for row in rows(directory).values()] == [1]
+    count(directory, at(60.0))
+    assert [row["nodes"] for row in rows(directory).values()] == [5_001]
+    register(directory, "last", at(60.0))
+    count(directory, at(239.0))
+    assert [row["nodes"] for row in rows(directory).values()] == [5_001]
+    count(directory, at(241.0))
+    assert [row["nodes"] for row in rows(directory).values()] == [5_002]
 
 
 def test_nodes_of_many_pieces_are_counted_each_once() -> None:
@@ -138,7 +155,7 @@ def test_a_crash_loses_no_more_than_a_minute() -> None:
     register(directory, "a", at(0.0))
     count(directory, at(0.0))
     register(directory, "b", at(60.0))
-    directory.analytics.step(at(60.0))
+    count(directory, at(60.0))
     save_all(directory, store, at(61.0))
     register(directory, "c", at(70.0))
     save_all(directory, store, at(71.0))
