@@ -28,6 +28,7 @@ from openred_central.directory.state.node import Record, Transition
 from openred_central.directory.state.signs import SignColumns
 from openred_central.errors import CallerError
 from openred_central.storage.frames import pack, pack_part, unpack, unpack_part
+from openred_central.storage.versions import LINK_VERSION
 from openred_central.tasks.prober import Submission
 from openred_central.tasks.scheduler import Scheduler
 from tests.support.building import (
@@ -246,7 +247,7 @@ class World:
             part = next(follower.loading, None)
             if part is None:
                 return
-            follower.down.send(partial(follower.part, pack_part(part)))
+            follower.down.send(partial(follower.part, pack_part(part, LINK_VERSION)))
             if part.outlook is not None:
                 follower.down.send(follower.loaded)
 
@@ -273,7 +274,7 @@ class World:
             self.directory.saving.put_back(batch)
             return
         self.store.commit(batch)
-        packed = pack(self.leading.frame(batch, self.attended.now()))
+        packed = pack(self.leading.frame(batch, self.attended.now()), LINK_VERSION)
         for follower in self.followers:
             if not self.faults or self.chance.random() > 0.003:
                 follower.down.send(partial(follower.frame, packed))
