@@ -38,7 +38,11 @@ def run(options: argparse.Namespace, console: Console) -> int:
     for path in filter(None, (options.json, options.chart)):
         if not path.parent.is_dir():
             raise UsageError(f"the folder of {path} does not exist: create it, or name another file")
-    results = list(_results(options, settings, console))
+    try:
+        results = list(_results(options, settings, console))
+    except KeyboardInterrupt:
+        console.complain("interrupted, so there is no report, and no file was written")
+        raise
     console.say(report.text(results).rstrip("\n"))
     if options.json is not None:
         form = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE

@@ -51,19 +51,15 @@ class Machines:
         start, end = self.starts[place], self.ends[place]
         return min(start + int(chance.random() * START_S_MAX), (start + end) // 2), place
 
-    def woken(self, number: int, place: int, due: int, chance: Random) -> tuple[int, int] | None:
-        """Return the sign of life of a machine that is not up any more when it is `due`, as `first` does."""
-        ups = range(place + 1, self.firsts[number + 1])
-        found = woken(Kind.OFFLINE, self.starts, self.ends, ups, due, chance)
-        return found and (int(found[0]), found[1])
-
     def again(self, number: int, at: int, chance: Random) -> tuple[int, int] | None:
         """Return the sign of life of a machine whose client failed until `at`, as `first` does."""
         place = self._place(number, at)
         at += int(chance.random() * BACK_OFF_S_MAX)
         if place >= self.firsts[number] and at < self.ends[place]:
             return at, place
-        return self.woken(number, place, at, chance)
+        ups = range(place + 1, self.firsts[number + 1])
+        found = woken(Kind.OFFLINE, self.starts, self.ends, ups, at, chance)
+        return found and (int(found[0]), found[1])
 
     def _place(self, number: int, at: int) -> int:
         return bisect_right(self.starts, at, self.firsts[number], self.firsts[number + 1]) - 1

@@ -7,25 +7,22 @@ from typing import Final
 
 from ..clock import AttendedTime
 from ..directory.directory import Directory
-from ..directory.empathy.visiting import PIECE_SLOTS
-from ..directory.life.expiry import ProbeRequest
+from ..directory.empathy.visiting import PIECE_SLOTS, VISITS_PER_DAY
 from ..directory.state.changes import Batch
 from ..tasks.prober import Submission
 from ..tasks.scheduler import PENDING_MAX, Scheduler
 
 # Changes that are saved in one batch.
 BATCH_ROWS: Final = 1_000
-
-
-def _refused(_: ProbeRequest) -> Submission:
-    return Submission.REFUSED
+# Every fourth visit also does what a server does once a day, which takes most of the time for silent nodes.
+VISITS_PER_PASS: Final = 4
 
 
 class Process:
     """A process that serves `directory`, and knows the time by `attended`.
 
-    `tick_s` is the longest time between two calls of `tick`. `commit` takes what is to be stored;
-    `store_reachable` and `submit_probe` are as in `Scheduler`.
+    `tick_s` is the longest time between two calls of `tick`. Each node is visited every `visits_apart_s`,
+    much less often than by a server. `commit` takes what is to be stored.
     """
 
     def __init__(
@@ -34,22 +31,23 @@ class Process:
         attended: AttendedTime,
         *,
         tick_s: float,
+        visits_apart_s: float,
         commit: Callable[[Batch], object],
-        store_reachable: Callable[[], bool] = lambda: True,
-        submit_probe: Callable[[ProbeRequest], Submission] = _refused,
     ) -> None:
         self.directory, self.attended, self._commit = directory, attended, commit
         self.scheduler = Scheduler(
             directory,
             attended,
             tick_s=tick_s,
-            store_reachable=store_reachable,
-            submit_probe=submit_probe,
+            store_reachable=lambda: True,
+            submit_probe=lambda _: Submission.REFUSED,
             piece_nodes=PENDING_MAX,
         )
         # Seconds of visits that are due, times the slots of all nodes.
         self._visits_due_s = 0.0
+        self._visits_apart_s = visits_apart_s
         if directory.visiting is not None:
+            directory.visiting.visit_s = visits_apart_s * VISITS_PER_PASS / VISITS_PER_DAY
             directory.visiting.resumed(attended.now().attended_s)
 
     def tick(self) -> None:
@@ -72,8 +70,8 @@ class Process:
             self._commit(batch)
             flush = flush and bool(saving.pending)
 
-    def visit(self, passed_s: float, apart_s: float) -> None:
-        """Make the visits of `passed_s` seconds, where each node is visited every `apart_s` seconds."""
+    def visit(self, passed_s: float) -> None:
+        """Make the visits of `passed_s` seconds."""
         visiting = self.directory.visiting
         if visiting is None:
             return
@@ -82,7 +80,7 @@ class Process:
             # Nobody is blamed for what could not be heard.
             visiting.resumed(now.attended_s)
             return
-        piece_s = apart_s * PIECE_SLOTS
+        piece_s = self._visits_apart_s * PIECE_SLOTS
         self._visits_due_s += passed_s * len(self.directory.nodes.habits.paces)
         while self._visits_due_s >= piece_s:
             self._visits_due_s -= piece_s

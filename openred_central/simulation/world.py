@@ -21,6 +21,8 @@ from ..directory.state.node import Profile, Transition
 from ..errors import CallerError
 from ..settings.config import Configuration
 from ..storage.store import MemoryStore
+from .clients import Kind as ClientKind
+from .clients import woken
 from .clock import VirtualClock
 from .faults import Fault, Kind
 from .machines import CUT_REGION, REGIONS, Machines
@@ -33,16 +35,18 @@ from .tally import Month, Tally
 STEPS_PER_PACE: Final = 28
 STEP_S_MIN: Final = 60
 STEP_S_MAX: Final = 6 * 3_600
+# Each node is visited once in so many paces.
+PACES_PER_VISIT: Final = 2
 # The wall time at which a world begins: a Monday at 0 h.
 BEGIN_AT: Final = 1_800_230_400.0
 # A flood registers so many nodes, and a directory has so much room, as a share of all machines.
-FLOOD_SHARE: Final = 0.1
+FLOOD_SHARE: Final = 0.05
 ROOM_SHARE: Final = 1.5
 ROOM_MIN: Final = 100
 # One machine in so many is seen at its address, and so counts where networks are judged.
 OBSERVED_EVERY: Final = 8
 # Questions to discovery a week, and the results of each.
-QUESTIONS: Final = 16
+QUESTIONS: Final = 8
 RESULTS: Final = 10
 SERVICE: Final = "storage"
 QUERY: Final = Query(
@@ -51,6 +55,7 @@ QUERY: Final = Query(
 WEEK_S: Final = 7 * 86_400
 MONTH_S: Final = int(YEAR_S / 12)
 NOWHERE: Final = -1
+OFFLINE: Final = ClientKind.OFFLINE
 # The names of the nodes of machines and of floods begin so.
 MACHINE: Final = "m"
 FLOOD: Final = "f"
@@ -134,7 +139,13 @@ class World:
             attended = WallTime(self.clock, BEGIN_AT, self._attended_s)
         else:
             attended = AttendedTime(self.clock, attended_s=self._attended_s, tick_s=self.step_s)
-        return Process(self.directory, attended, tick_s=self.step_s, commit=MemoryStore().commit)
+        return Process(
+            self.directory,
+            attended,
+            tick_s=self.step_s,
+            visits_apart_s=PACES_PER_VISIT * self.setting.pace_s,
+            commit=MemoryStore().commit,
+        )
 
     def _pass_step(self, step: int) -> None:
         step_s, calling = self.step_s, self._calendar.pop(step, ())
@@ -152,7 +163,7 @@ class World:
             self._hear(calling, step)
         self.clock.advance(step_s)
         self.process.tick()
-        self.process.visit(step_s, self.setting.pace_s)
+        self.process.visit(step_s)
         self._attended_s = self.process.attended.now().attended_s
         self._count_hours(step_s / HOUR_S)
 
@@ -183,7 +194,8 @@ class World:
         directory, new, step_s, calendar = self.directory, tuple.__new__, self.step_s, self._calendar
         hear, advise, paces = directory.hear, directory.paces.advise, directory.nodes.habits.paces
         states, slots, next_at = directory.nodes.registry.states, self._slots, self._next_at
-        places, ends, active, heard = self._places, self.machines.ends, State.ACTIVE, 0
+        starts, ends, firsts = self.machines.starts, self.machines.ends, self.machines.firsts
+        places, chance, active, heard = self._places, self._chance, State.ACTIVE, 0
         for number in calling:
             if is_cut and self.machines.regions[number] == CUT_REGION:
                 self._fail((number,), self._region_until)
@@ -202,11 +214,16 @@ class World:
             heard += 1
             advice_s = advise[paces[slot]](slot, attended_s)
             at += int(advice_s) if advice_s < ADVICE_S_MAX else int(ADVICE_S_MAX)
-            if at < ends[places[number]]:
-                next_at[number] = at
-                calendar[at // step_s].append(number)
-            else:
-                self._plan(number, self.machines.woken(number, places[number], at, self._chance))
+            if at >= ends[places[number]]:
+                # It is not up any more.
+                found = woken(
+                    OFFLINE, starts, ends, range(places[number] + 1, firsts[number + 1]), at, chance
+                )
+                if found is None:
+                    continue
+                at, places[number] = int(found[0]), found[1]
+            next_at[number] = at
+            calendar[at // step_s].append(number)
         self.tally.heartbeats += heard
 
     def _fail(self, calling: Sequence[int], until: int) -> None:

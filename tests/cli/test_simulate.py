@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import orjson
@@ -9,21 +12,28 @@ import pytest
 
 from openred_central.cli.main import main
 from openred_central.exit_codes import ExitCode
+from openred_central.simulation.world import World
 
-SMALL = ("simulate", "--nodes", "60", "--years", "2")
+SMALL = ("simulate", "--nodes", "60", "--years", "1")
 
 
 def test_same_seed_gives_the_same_bytes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """No hash of this process, and nothing else of it, has an effect."""
     found = []
     for name in ("one", "two"):
         files = [tmp_path / f"{name}.{kind}" for kind in ("json", "svg")]
-        flags = ("--json", str(files[0]), "--chart", str(files[1]))
-        assert main([*SMALL, "--seed", "7", *flags]) == ExitCode.DONE
-        found.append((capsys.readouterr(), [file.read_bytes() for file in files]))
+        arguments = [*SMALL, "--seed", "7", "--json", str(files[0]), "--chart", str(files[1])]
+        if name == "one":
+            assert main(arguments) == ExitCode.DONE
+            printed = capsys.readouterr()
+        else:
+            program = [sys.executable, "-m", "openred_central", *arguments]
+            done = subprocess.run(program, capture_output=True, text=True, timeout=120, check=True)
+            assert (done.stdout, done.stderr) == printed
+        found.append([file.read_bytes() for file in files])
     assert found[0] == found[1]
-    document = orjson.loads(found[0][1][0])
-    assert list(document["policies"]) == ["wall", "lifecycle", "adaptive"]
-    assert found[0][0].err == ""
+    assert list(orjson.loads(found[0][0])["policies"]) == ["wall", "lifecycle", "adaptive"]
+    assert printed.err == ""
 
 
 @pytest.mark.parametrize(
@@ -52,3 +62,17 @@ def test_wrong_arguments_are_named(
 def test_tiny_populations_have_a_report(nodes: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*SMALL, "--nodes", nodes]) == ExitCode.DONE
     assert "per 100,000 node-years" in capsys.readouterr().out
+
+
+def test_interrupt_ends_it_without_a_report(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(_: World) -> Iterator[int]:
+        yield 1
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(World, "run", interrupted)
+    assert main([*SMALL]) == ExitCode.INTERRUPTED
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err == "openred-central: interrupted, so there is no report, and no file was written\n"
