@@ -10,17 +10,16 @@ import heapq
 import math
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from random import Random
 from typing import NamedTuple
 
 from openred_central.clock import Now
-from openred_central.directory.directory import Directory
 from openred_central.directory.lifecycle import DAY_S
 from openred_central.directory.registration import Registration
 from openred_central.directory.state.node import Profile
 from openred_central.settings.config import Configuration
 from openred_central.simulation.clients import Client, Kind, Next
+from openred_central.simulation.policies import ADAPTIVE, make_directory
 from openred_central.simulation.population import Presence
 
 from .baselines import Curve, Heard
@@ -31,6 +30,8 @@ DRAWN = 50
 # The attended time at which a replay begins.
 BEGIN_S = DAY_S
 _EXPIRED_MAX = 1_000_000
+# So few nodes may fall silent together.
+POLICY = ADAPTIVE._replace(guarded=False)
 
 
 class Options(NamedTuple):
@@ -75,7 +76,13 @@ class Replay:
         self._chance = Random(seed)
         self._begin_at = min(node.observed[0][0] for node in nodes)
         self._end_at = max(node.observed[-1][1] for node in nodes)
-        self.directory = _directory(options, len(nodes), self._chance.random)
+        self.directory = make_directory(
+            POLICY,
+            Configuration(),
+            nodes_max=2 * len(nodes) + 100,
+            paces_s=(options.pace_min_s or options.pace_s, options.pace_s),
+            random=self._chance.random,
+        )
         if self.directory.visiting is None or self.directory.forecast is None:
             raise ValueError("a directory without forecasts predicts nothing")
         self._visiting, self.forecast = self.directory.visiting, self.directory.forecast
@@ -213,20 +220,6 @@ class Replay:
         following = node.up[place + 1][0] if place + 1 < len(node.up) else math.inf
         back_s = 0.0 if is_up else following - at
         return Question(number, slot, self.heard[number], is_up, back_s, node.observed[-1][1] - at)
-
-
-def _directory(options: Options, nodes: int, random: Callable[[], float]) -> Directory:
-    """Return a directory with the default settings, for so many nodes."""
-    settings = Configuration()
-    limits = replace(
-        settings.directory(),
-        nodes_max=2 * nodes + 100,
-        heartbeat_advice_s=options.pace_s,
-        heartbeat_advice_min_s=options.pace_min_s or options.pace_s,
-    )
-    # So few nodes may fall silent together.
-    silence = settings.mass_silence()._replace(share=1.0)
-    return Directory(limits, settings.lifecycle(), silence, random)
 
 
 def _registration(name: str) -> Registration:

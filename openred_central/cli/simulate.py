@@ -14,7 +14,7 @@ import orjson
 from ..collector import paused
 from ..exit_codes import ExitCode
 from ..settings.config import Configuration
-from ..settings.kinds import parse_duration
+from ..settings.kinds import parse_duration, show_duration
 from ..simulation import report
 from ..simulation.faults import Kind, schedule
 from ..simulation.machines import Machines
@@ -48,7 +48,10 @@ def run(options: argparse.Namespace, console: Console) -> int:
         form = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
         options.json.write_bytes(orjson.dumps(_document(options, results), option=form))
     if options.chart is not None:
-        subtitle = f"{options.nodes:,} nodes, {options.years:g} years, mix {options.mix}, seed {options.seed}"
+        subtitle = (
+            f"{options.nodes:,} nodes, {options.years:g} years, mix {options.mix}, seed {options.seed}, "
+            f"a heartbeat every {show_duration(options.pace)}"
+        )
         options.chart.write_text(report.chart(results, subtitle), encoding="utf-8")
     return ExitCode.DONE
 

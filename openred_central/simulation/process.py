@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from ..clock import AttendedTime
@@ -14,15 +14,12 @@ from ..tasks.scheduler import PENDING_MAX, Scheduler
 
 # Changes that are saved in one batch.
 BATCH_ROWS: Final = 1_000
-# Every fourth visit also does what a server does once a day, which takes most of the time for silent nodes.
-VISITS_PER_PASS: Final = 4
 
 
 class Process:
     """A process that serves `directory`, and knows the time by `attended`.
 
-    `tick_s` is the longest time between two calls of `tick`. Each node is visited every `visits_apart_s`,
-    much less often than by a server. `commit` takes what is to be stored.
+    `tick_s` is the longest time between two calls of `tick`. `commit` takes what is to be stored.
     """
 
     def __init__(
@@ -31,7 +28,6 @@ class Process:
         attended: AttendedTime,
         *,
         tick_s: float,
-        visits_apart_s: float,
         commit: Callable[[Batch], object],
     ) -> None:
         self.directory, self.attended, self._commit = directory, attended, commit
@@ -45,9 +41,7 @@ class Process:
         )
         # Seconds of visits that are due, times the slots of all nodes.
         self._visits_due_s = 0.0
-        self._visits_apart_s = visits_apart_s
         if directory.visiting is not None:
-            directory.visiting.visit_s = visits_apart_s * VISITS_PER_PASS / VISITS_PER_DAY
             directory.visiting.resumed(attended.now().attended_s)
 
     def tick(self) -> None:
@@ -70,18 +64,23 @@ class Process:
             self._commit(batch)
             flush = flush and bool(saving.pending)
 
-    def visit(self, passed_s: float) -> None:
-        """Make the visits of `passed_s` seconds."""
+    def visit(self, passed_s: float, *, apart_s: float, ahead: Iterable[int]) -> None:
+        """Make the visits of `passed_s` seconds, and those of the slots that come `ahead` of their turn.
+
+        Each node has its turn every `apart_s` seconds. Each turn also does what a server does once a day.
+        """
         visiting = self.directory.visiting
         if visiting is None:
             return
-        now = self.attended.now()
+        now, visiting.visit_s = self.attended.now(), apart_s / VISITS_PER_DAY
         if not self.attended.attending:
             # Nobody is blamed for what could not be heard.
             visiting.resumed(now.attended_s)
             return
-        piece_s = self._visits_apart_s * PIECE_SLOTS
+        piece_s = apart_s * PIECE_SLOTS
         self._visits_due_s += passed_s * len(self.directory.nodes.habits.paces)
         while self._visits_due_s >= piece_s:
             self._visits_due_s -= piece_s
             visiting.visit(now)
+        for slot in ahead:
+            visiting.visit_ahead(slot, now)

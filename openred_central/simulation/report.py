@@ -28,11 +28,13 @@ class Measure(NamedTuple):
 
 
 RATES: Final = (
-    Measure("needless_silent", "returned after being moved on", lambda tally: tally.rate(tally.needless)),
-    Measure("false_comas", "in coma although up", lambda tally: tally.rate(tally.false_comas)),
-    Measure("false_deaths", "dead although it returns", lambda tally: tally.rate(tally.false_deaths)),
+    Measure("needless_pending", "pending_1st, but it returns", lambda tally: tally.rate(tally.needless)),
+    Measure("false_comas", "in coma, but it is up", lambda tally: tally.rate(tally.false_comas)),
+    Measure("false_deaths", "dead, but it returns", lambda tally: tally.rate(tally.false_deaths)),
 )
-FIRST_CONTACT: Final = Measure("first_contact", "first peer answers, %", lambda tally: tally.first_contact())
+FIRST_CONTACT: Final = Measure(
+    "first_contact", "first peer answers, in %", lambda tally: tally.first_contact()
+)
 HOURS: Final = (
     ("attended_h", "hours attended"),
     ("down_h", "hours down"),

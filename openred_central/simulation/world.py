@@ -36,7 +36,9 @@ STEPS_PER_PACE: Final = 28
 STEP_S_MIN: Final = 60
 STEP_S_MAX: Final = 6 * 3_600
 # Each node is visited once in so many paces.
-PACES_PER_VISIT: Final = 2
+PACES_PER_VISIT: Final = 4
+# It is also visited when it is late by this part of a pace, and when it returns from that.
+ABSENCES_PER_PACE: Final = 2
 # The wall time at which a world begins: a Monday at 0 h.
 BEGIN_AT: Final = 1_800_230_400.0
 # A flood registers so many nodes, and a directory has so much room, as a share of all machines.
@@ -108,6 +110,8 @@ class World:
         self._next_at, self._places = array("I", [0]) * count, array("I", [0]) * count
         # The machines that send a sign of life in each step.
         self._calendar: defaultdict[int, array[int]] = defaultdict(lambda: array("I"))
+        # Nodes that are visited at the end of each step, ahead of their turn.
+        self._visits_ahead: defaultdict[int, array[int]] = defaultdict(lambda: array("I"))
         # Machines whose nodes died by silence.
         self._dead = bytearray(count)
         # The steps from which the directory runs, all clients reach it, and those of the region do.
@@ -139,13 +143,7 @@ class World:
             attended = WallTime(self.clock, BEGIN_AT, self._attended_s)
         else:
             attended = AttendedTime(self.clock, attended_s=self._attended_s, tick_s=self.step_s)
-        return Process(
-            self.directory,
-            attended,
-            tick_s=self.step_s,
-            visits_apart_s=PACES_PER_VISIT * self.setting.pace_s,
-            commit=MemoryStore().commit,
-        )
+        return Process(self.directory, attended, tick_s=self.step_s, commit=MemoryStore().commit)
 
     def _pass_step(self, step: int) -> None:
         step_s, calling = self.step_s, self._calendar.pop(step, ())
@@ -163,7 +161,12 @@ class World:
             self._hear(calling, step)
         self.clock.advance(step_s)
         self.process.tick()
-        self.process.visit(step_s)
+        ahead = (self._slots[number] for number in self._visits_ahead.pop(step, ()))
+        self.process.visit(
+            step_s,
+            apart_s=PACES_PER_VISIT * self.setting.pace_s,
+            ahead=(slot for slot in ahead if slot != NOWHERE),
+        )
         self._attended_s = self.process.attended.now().attended_s
         self._count_hours(step_s / HOUR_S)
 
@@ -196,6 +199,7 @@ class World:
         states, slots, next_at = directory.nodes.registry.states, self._slots, self._next_at
         starts, ends, firsts = self.machines.starts, self.machines.ends, self.machines.firsts
         places, chance, active, heard = self._places, self._chance, State.ACTIVE, 0
+        ahead, missed_s = self._visits_ahead, self.setting.pace_s / ABSENCES_PER_PACE
         for number in calling:
             if is_cut and self.machines.regions[number] == CUT_REGION:
                 self._fail((number,), self._region_until)
@@ -216,11 +220,14 @@ class World:
             at += int(advice_s) if advice_s < ADVICE_S_MAX else int(ADVICE_S_MAX)
             if at >= ends[places[number]]:
                 # It is not up any more.
-                found = woken(
-                    OFFLINE, starts, ends, range(places[number] + 1, firsts[number + 1]), at, chance
-                )
+                ups = range(places[number] + 1, firsts[number + 1])
+                found = woken(OFFLINE, starts, ends, ups, at, chance)
+                if found is None or found[0] >= at + missed_s:
+                    ahead[at // step_s + 1].append(number)
                 if found is None:
                     continue
+                if found[0] >= at + missed_s:
+                    ahead[int(found[0]) // step_s].append(number)
                 at, places[number] = int(found[0]), found[1]
             next_at[number] = at
             calendar[at // step_s].append(number)

@@ -8,8 +8,7 @@ import pytest
 
 from openred_central.clock import AttendedTime
 from openred_central.directory.lifecycle import DAY_S, State
-from openred_central.tasks.prober import Submission
-from openred_central.tasks.scheduler import Scheduler
+from openred_central.simulation.process import Process
 from tests.support.building import (
     HOUR_S,
     DictStore,
@@ -54,15 +53,9 @@ class Outages:
         self.directory = make_directory(life=LIFE, silence=self.silence)
         attended_s = self.store.restore_into(self.directory)
         self.attended = AttendedTime(self.clock, attended_s=attended_s, tick_s=TICK_S)
-        self.scheduler = Scheduler(
-            self.directory,
-            self.attended,
-            tick_s=TICK_S,
-            store_reachable=lambda: True,
-            submit_probe=lambda _: Submission.REFUSED,
-        )
+        self.process = Process(self.directory, self.attended, tick_s=TICK_S, commit=self.store.commit)
         # The server does so before it listens for long.
-        self.scheduler.tick()
+        self.process.tick()
 
     def run(self, days: float, *, beating: bool) -> None:
         for minute in range(int(days * 1_440)):
@@ -71,8 +64,7 @@ class Outages:
                 for slot, due in enumerate(self.minutes):
                     if due == minute % 1_440:
                         self.directory.heartbeat(slot, self.attended.now())
-            while self.scheduler.tick():
-                pass
+            self.process.tick()
             if minute % 60 == 0:
                 save_all(self.directory, self.store, self.attended.now())
 

@@ -157,6 +157,15 @@ class Visiting:
             self._pacing.end_round()
             self._habits.pace_first = self._pacing.code(QUICK)
 
+    def visit_ahead(self, slot: int, now: Now) -> None:
+        """Visit one node ahead of its turn; all that is counted in a round waits for that."""
+        if self._habits.seen_s[slot]:
+            chunk = slot // CHUNK_SLOTS
+            round_facts = self._is_first, self._is_daily, self._late[chunk], self._obeying[chunk]
+            self._is_first = self._is_daily = False
+            self._visit_slots(range(slot, slot + 1), now)
+            self._is_first, self._is_daily, self._late[chunk], self._obeying[chunk] = round_facts
+
     def note_all(self) -> None:
         """Note all chunks that changed since they were stored: the server stops."""
         for chunk, change in enumerate(self._habits.changes):
