@@ -67,3 +67,21 @@ def test_colours_follow_the_reader() -> None:
 )
 def test_axes_end_at_round_numbers(value: float, end: float) -> None:
     assert svg.nice_end(value) == pytest.approx(end)
+
+
+def test_bars_have_their_values_and_bounds() -> None:
+    chart = drawn(svg.bars("b", "", [("some", (50.0, 40.0, 62.0)), ("none", (0.0, 0.0, 3.7))]))
+    some, none = (float(bar.get("width", "")) for bar in chart.iter(f"{SVG}rect"))
+    assert some > none == 0
+    assert {"some", "50 (40 to 62)", "none", "0 (0 to 3.7)"} <= set(texts(chart))
+    for line in chart.iter(f"{SVG}line"):
+        assert svg.MARGIN < float(line.get("x1", "")) <= float(line.get("x2", "")) < svg.WIDTH
+
+
+def test_lines_share_their_axes_and_are_told_apart() -> None:
+    chart = drawn(svg.lines("l", "nodes", [("a", [(0, 10), (5, 20)]), ("b", [(2.5, 5)]), ("c", [])], "years"))
+    first, second, _ = (line.get("points", "").split() for line in chart.iter(f"{SVG}polyline"))
+    ends = [tuple(map(float, point.split(","))) for point in (*first, *second)]
+    assert ends[2][0] == pytest.approx((ends[0][0] + ends[1][0]) / 2, abs=0.1)
+    assert ends[1][1] < ends[0][1] < ends[2][1]
+    assert len({line.get("class") for line in chart.iter(f"{SVG}polyline")}) == 3

@@ -62,7 +62,7 @@ def _results(
     length_s = int(options.years * YEAR_S)
     with _quiet(), paused():
         machines = Machines(options.mix, options.nodes, length_s, options.seed)
-        faults = schedule(set(options.faults), length_s, options.seed)
+        faults = schedule(set(map(Kind, options.faults)), length_s, options.seed)
         setting = Setting(machines, faults, settings, options.pace, options.seed)
         for name in options.policies:
             world = World(setting, POLICIES[name])

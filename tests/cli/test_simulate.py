@@ -64,6 +64,15 @@ def test_tiny_populations_have_a_report(nodes: str, capsys: pytest.CaptureFixtur
     assert "per 100,000 node-years" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("faults", "is_harmed"), [("jumps", True), ("none", False)])
+def test_faults_are_those_that_are_named(tmp_path: Path, faults: str, *, is_harmed: bool) -> None:
+    file = tmp_path / "figures.json"
+    wanted = ["--faults", faults, "--policies", "wall", "--json", str(file)]
+    assert main([*SMALL, *wanted]) == ExitCode.DONE
+    found = orjson.loads(file.read_bytes())["policies"]["wall"]["counts"]
+    assert bool(found["false_comas"]) is is_harmed
+
+
 def test_interrupt_ends_it_without_a_report(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

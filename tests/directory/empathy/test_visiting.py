@@ -85,6 +85,23 @@ def test_a_silent_node_is_late_after_its_due_until_it_is_heard() -> None:
     assert diary.habits.read(slot).absences == 1
 
 
+def test_a_visit_ahead_of_its_turn_finds_what_the_visit_in_turn_would_find() -> None:
+    early, in_turn = Diary(DAY_S), Diary(DAY_S)
+    for diary in (early, in_turn):
+        slot = diary.register("a")
+        diary.live(slot, 3)
+        # Past its due, and no visit came.
+        diary.now_s += diary.directory.advice_s(slot, diary.now()) + DAY_S / 2
+    early.visiting.visit_ahead(slot, early.now())
+    assert early.habits.bits[slot] & LATE
+    assert not in_turn.habits.bits[slot] & LATE
+    assert early.visiting.late == 0
+    for diary in (early, in_turn):
+        diary.pass_s(3 * HOUR_S)
+        assert diary.visiting.late == 1
+    assert early.habits.pack(0, 0.0) == in_turn.habits.pack(0, 0.0)
+
+
 def test_nobody_is_late_because_the_directory_was_away() -> None:
     diary = Diary(HOUR_S)
     slot = diary.register("a")
