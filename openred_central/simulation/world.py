@@ -36,7 +36,7 @@ STEPS_PER_PACE: Final = 28
 STEP_S_MIN: Final = 60
 STEP_S_MAX: Final = 6 * 3_600
 # Each node is visited once in so many paces.
-PACES_PER_VISIT: Final = 4
+PACES_PER_VISIT: Final = 8
 # It is also visited when it is late by this part of a pace, and when it returns from that.
 ABSENCES_PER_PACE: Final = 2
 # The wall time at which a world begins: a Monday at 0 h.
