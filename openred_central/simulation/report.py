@@ -109,6 +109,6 @@ def _sentence(result: Result) -> str:
     tally = result.tally
     return (
         f"With {result.policy.name}, silence moved on nodes that returned {counted(tally.needless, 'time')}. "
-        f"Of {counted(tally.comas, 'coma')} {tally.false_comas:,} were false, and of "
-        f"{counted(tally.deaths, 'death')} {tally.false_deaths:,}."
+        f"Of {counted(tally.comas, 'coma')} {tally.false_comas} were false, and of "
+        f"{counted(tally.deaths, 'death')} {tally.false_deaths}."
     )
