@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import aclosing
 from pathlib import Path
 from queue import Queue
 from threading import Thread
@@ -190,6 +191,11 @@ async def test_two_nodes_find_each_other(start: Start) -> None:
         known = await bob.lookup([alice.node_id, "nobody"])
         assert (known["nodes"][0]["address"], known["missing"]) == ("192.0.2.1", ["nobody"])
         assert (await bob.stats())["directory"]["nodes"] == 2
+        async with aclosing(bob.watch([alice.node_id])) as events:
+            assert (await anext(events)).what == ("now",)
+            await alice.heartbeat(address="192.0.2.9", port=9)
+            moved = await anext(events)
+        assert (moved.what, (moved.node or {})["address"]) == (("moved",), "192.0.2.9")
 
 
 async def test_a_restart_of_the_directory_costs_a_signature(start: Start) -> None:

@@ -184,8 +184,14 @@ def test_a_change_that_was_not_read_before_a_node_hid_is_not_told() -> None:
 def test_hidden_and_unknown_nodes_look_equal_at_the_beginning_and_after_a_break() -> None:
     hidden, empty = Party(), Party()
     hidden.world.claim_of(node_id="a", discoverable=False)
-    for last_id in ("", "0-0"):
-        looks = [party.take(party.join("a", last_id=last_id)) for party in (hidden, empty)]
+    for party in (hidden, empty):
+        party.world.wait(2 * RESUME_MARGIN_S)
+    for is_resumed in (False, True):
+        ids = [last_id(party, party.join("a")) if is_resumed else "" for party in (hidden, empty)]
+        looks = [
+            party.take(party.join("a", last_id=known))
+            for party, known in zip((hidden, empty), ids, strict=True)
+        ]
         assert looks[0][0].document == looks[1][0].document
 
 
@@ -230,6 +236,15 @@ def test_everything_is_told_after_an_id_that_cannot_be_resumed_from(last_id: str
     party = Party("a")
     party.world.wait(2 * RESUME_MARGIN_S)
     assert party.told(party.join("a", last_id=last_id)) == [("a", ["now"])]
+
+
+def test_everything_is_told_after_an_id_of_a_process_that_is_ahead() -> None:
+    party = Party("a")
+    party.world.wait(2 * RESUME_MARGIN_S)
+    at, _, revision = last_id(party, party.join("a")).partition("-")
+    assert party.told(party.join("a", last_id=f"{at}-{revision}")) == []
+    for ahead in (f"{at}-{int(revision) + 1}", f"{int(at) + 1_000}-{revision}"):
+        assert party.told(party.join("a", last_id=ahead)) == [("a", ["now"])]
 
 
 def test_an_id_comes_only_with_the_last_of_what_is_pending() -> None:
