@@ -43,11 +43,11 @@ LEADER_SETTINGS: Final = (
         "retry_2m_s",
         "coma_s",
     ),
-    *("tombstone_s", "patience_factor_max", "forecast"),
+    *("tombstone_s", "patience_factor_max", "forecast", "analytics_days"),
     *("heartbeat_advice_s", "heartbeat_advice_min_s", "heartbeats_advised_per_s"),
     *("mass_silence_share", "mass_silence_nodes_min", "mass_silence_hold_max_s", "all_silent_s"),
     *("probe", "probe_allow_private", "cluster_missing_s"),
-    *("auth", "authority", "min_rsa_bits", "token_suite", "pq", "offline_root"),
+    *("auth", "authority", "min_rsa_bits", "token_suite", "pq", "offline_root", "classical_root"),
     *("limit_register", "limit_proof_fail", "limit_token", "limit_new_nodes", "nodes_per_network_max"),
 )
 

@@ -193,6 +193,14 @@ def test_default_settings_are_the_defaults_of_the_parts() -> None:
     assert Configuration().limits() == limit_options()
 
 
+def test_what_directory_and_keys_are_made_of_is_told_by_a_leader() -> None:
+    configuration = Configuration()
+    parts = (configuration.directory(), configuration.lifecycle(), configuration.keys())
+    names = {each.name for part in parts for each in fields(part)}
+    # Each process has shards of its own.
+    assert names & SETTINGS.keys() - {"shards"} <= set(LEADER_SETTINGS)
+
+
 def test_what_a_leader_uses_is_told_as_it_is_written() -> None:
     told = load({"auth": "strict", "authority": "one.example,two.example", "coma_s": "48h"}, {}).of_leader()
     assert len(told) == len(LEADER_SETTINGS)
