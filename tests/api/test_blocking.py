@@ -302,6 +302,11 @@ def test_blocks_are_listed_in_pages_and_replaced() -> None:
     assert ([each["subject"] for each in rest["blocks"]], rest["next"]) == (["192.0.2.0/30"], None)
 
 
+@pytest.mark.parametrize(("method", "path"), [("POST", BLOCKS["id"]), ("GET", "/admin/blocks")])
+def test_parameters_that_nobody_knows_are_told_as_ignored(method: str, path: str) -> None:
+    assert Office().call(method, f"{path}?colour=red").document["ignored"] == ["colour"]
+
+
 @pytest.mark.parametrize(
     "path",
     [

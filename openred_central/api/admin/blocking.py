@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from itertools import islice
 from typing import Any
 
@@ -50,7 +51,7 @@ async def block(desk: Desk, request: Request, kind: str, subject: str) -> Respon
     ends_at = None if lifetime_s is None else wall_s + lifetime_s
     made = Block(known, subject, reason, wall_s, ends_at)
     api.directory.blocking.add(made)
-    return await _judged(desk, "blocked", made)
+    return await _judged(desk, "blocked", made, fields.ignored)
 
 
 BLOCK = AdminEndpoint("POST", "/admin/blocks/{kind}/{subject}", block, "block")
@@ -80,6 +81,7 @@ async def list_blocks(desk: Desk, request: Request) -> Response:
             "blocks": list(map(shown, islice(blocks, cursor, end))),
             "next": str(end) if end < len(blocks) else None,
             "blocks_total": len(blocks),
+            **({"ignored": fields.ignored} if fields.ignored else {}),
         }
     )
 
@@ -87,7 +89,7 @@ async def list_blocks(desk: Desk, request: Request) -> Response:
 LIST_BLOCKS = AdminEndpoint("GET", "/admin/blocks", list_blocks, "list blocks")
 
 
-async def _judged(desk: Desk, status: str, changed: Block) -> Response:
+async def _judged(desk: Desk, status: str, changed: Block, ignored: Sequence[str] = ()) -> Response:
     """Answer once the change of a block has reached all records and the store."""
     api, nodes = desk.api, 0
     for judged in api.directory.blocking.judging(changed):
@@ -96,6 +98,7 @@ async def _judged(desk: Desk, status: str, changed: Block) -> Response:
     durable = await api.saved(api.directory.saving.last_change)
     document = {"status": status, **shown(changed), "nodes": nodes, "durable": durable}
     document |= await api.spread()
+    document |= {"ignored": ignored} if ignored else {}
     return Response.json(document, status=api.status(200, durable=durable))
 
 
