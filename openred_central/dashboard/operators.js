@@ -2,7 +2,7 @@
 
 const ROWS = 50;
 const DONE_MAX = 20;
-const BLOCKS_MAX = 1000;
+const BLOCKS_AT_ONCE = 1000;
 const ANSWER_MS_MAX = 120_000; // A snapshot of a large directory takes its time.
 
 let secret = null;
@@ -212,7 +212,12 @@ class Desk {
   }
 
   async blocks() {
-    const { blocks } = await ask("GET", `admin/blocks?limit=${BLOCKS_MAX}`);
+    const blocks = [];
+    for (let cursor = "0"; cursor !== null; ) {
+      const told = await ask("GET", `admin/blocks?limit=${BLOCKS_AT_ONCE}&cursor=${cursor}`);
+      blocks.push(...told.blocks);
+      cursor = told.next;
+    }
     const rows = blocks.map(({ kind, subject, reason, ends_at }) => {
       const undo = element("button", { type: "button", "aria-label": `Unblock ${kind} ${subject}` }, "Unblock");
       undo.addEventListener("click", async () => {
