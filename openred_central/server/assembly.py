@@ -56,7 +56,7 @@ from ..tasks.prober import Prober, probe_refusal
 from ..tasks.saver import RevocationSaver, Saver
 from ..tasks.scheduler import Scheduler, log_darkness, log_transitions
 from ..tasks.snapshotter import Snapshotter
-from .beginning import Begun, begin, log_unusable
+from .beginning import Begun, begin
 from .front import Front
 from .operators import Operators
 
@@ -340,11 +340,6 @@ class Assembly(NamedTuple):
     def new_request_id(self) -> str:
         """Return an id for a request without one."""
         return self.entropy(REQUEST_ID_BYTES).hex()
-
-
-def log_unserved(directory: Directory, location: str) -> None:
-    """Log the rows of the store at `location` that cannot be served: the first ones, and how many more."""
-    log_unusable(directory.nodes.unserved, location)
 
 
 def descriptors_needed(connections_max: int, probes_max: int) -> int:

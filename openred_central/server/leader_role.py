@@ -24,7 +24,8 @@ from ..storage.postgres.leasing import RolledBack
 from ..storage.store import NotLeading, PassingError, StoreError
 from ..tasks.notifier import Notifier
 from ..tasks.periodic import in_thread
-from .assembly import Assembly, log_unserved
+from .assembly import Assembly
+from .beginning import log_unusable
 from .lead import Lead
 from .leader_front import LeaderFront
 from .membership import Membership, Standing, run_of
@@ -110,7 +111,7 @@ class LeaderRole:
         assembly = Assembly.here(configuration)._replace(started_s=membership.assembly.started_s)
         directory, attended = await in_thread(self._loader, self._load, assembly)
         self._go_on(directory, attended)
-        log_unserved(directory, store.location)
+        log_unusable(directory.nodes.unserved, store.location)
         row, term = leadership.row, leadership.term
         if row is None or term is None:
             return

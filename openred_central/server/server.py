@@ -25,7 +25,8 @@ from ..storage.sqlite.faults import result_code
 from ..storage.store import PassingError, Store, StoreError
 from ..tasks.notifier import Notifier
 from .alone import Alone
-from .assembly import Assembly, log_unserved
+from .assembly import Assembly
+from .beginning import log_unusable
 from .front import Front
 from .lead import End, Lead
 from .signals import ignore_signals, on_signal
@@ -162,7 +163,7 @@ class Server:
             begin_anew=self._begin_anew,
             wall_s=self._clock.wall_s(),
         )
-        log_unserved(directory, store.location)
+        log_unusable(directory.nodes.unserved, store.location)
         writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="writer")
         vault = open_vault(configuration, self._clock, os.urandom, store, writer)
         end = End(writer_idle=True, all_saved=True)

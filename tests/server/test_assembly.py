@@ -17,8 +17,8 @@ from openred_central.api.service import Api
 from openred_central.reporting.figures import LiveFigures, Parts
 from openred_central.security.sessions import CLAIM_KEY, SESSION_KEY
 from openred_central.server.alone import Alone
-from openred_central.server.assembly import Assembly, descriptors_needed, log_unserved
-from openred_central.server.beginning import UNSERVED_LOGGED_MAX
+from openred_central.server.assembly import Assembly, descriptors_needed
+from openred_central.server.beginning import UNSERVED_LOGGED_MAX, log_unusable
 from openred_central.settings.config import Configuration
 from openred_central.storage.sqlite.sqlite import SqliteStore
 from openred_central.storage.store import MemoryStore, Store
@@ -150,7 +150,7 @@ def test_unusable_rows_are_logged_with_their_slots_up_to_a_limit(
         store.commit(batch(*(record(slot, last_seen_s=1.0, state=9) for slot in range(count))))
     with assembled(Configuration(), SqliteStore(tmp_path / "openred.db")) as server:
         caplog.clear()
-        log_unserved(server.parts.directory, "openred.db")
+        log_unusable(server.parts.directory.nodes.unserved, "openred.db")
     lines = [entry.getMessage() for entry in caplog.records]
     assert lines[0] == (
         "unusable row in openred.db, where it stays as it is: slot 0, node 'node-0': "
