@@ -40,10 +40,11 @@ def prepare(api: Api, request: Request) -> Answer | None:
     charge = api.limits.repeated_heartbeat_charge(proved=repeated is not None)
     if charge is None:
         return None
-    networks, may_be_in = api.directory.blocking.blocks.networks.texts, api.limits.may_be_in
+    networks, may_be_in = api.directory.blocking.blocks.networks, api.limits.may_be_in
+    blocked = networks.texts
 
     def answer(node_id: str, peer: str) -> Answered | None:
-        if networks and may_be_in(api.directory.blocking.blocks.networks, peer):
+        if blocked and may_be_in(networks, peer):
             return None
         slot = slot_of(node_id)
         if slot is None or states[slot] != _ACTIVE or flags[slot] & undecided or slot in apart:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterator
 from typing import Final
 
 from .origins import IPAddress, parse_address
@@ -40,9 +39,6 @@ class Networks:
         self._by_length: dict[tuple[int, int], dict[int, str]] = {}
         self._found: dict[str, str | None] = {}
         self.texts: dict[str, IPNetwork] = {}
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.texts)
 
     def add(self, text: str) -> None:
         """Add a network in the text that `parse_network` gives it. Raises `ValueError` for anything else."""

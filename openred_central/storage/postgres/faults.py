@@ -55,6 +55,12 @@ def is_settled(error: BaseException) -> bool:
     return isinstance(error, asyncpg.DataError | asyncpg.UnsupportedClientFeatureError)
 
 
+def _kind(sqlstate: str) -> type[StoreError]:
+    if sqlstate.startswith(_CONFLICTS):
+        return Conflict
+    return PassingError if sqlstate.startswith(_PASSING) else StoreError
+
+
 def fault(doing: str, error: BaseException) -> StoreError:
     """Return the error of the store for one of PostgreSQL, its client or the system.
 
@@ -65,14 +71,7 @@ def fault(doing: str, error: BaseException) -> StoreError:
     text = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, asyncpg.PostgresError):
         sqlstate = error.sqlstate or "08000"
-        kind = (
-            Conflict
-            if sqlstate.startswith(_CONFLICTS)
-            else PassingError
-            if sqlstate.startswith(_PASSING)
-            else StoreError
-        )
-        return kind(f"cannot {doing}: {text} (SQLSTATE {sqlstate}); {advice(sqlstate)}")
+        return _kind(sqlstate)(f"cannot {doing}: {text} (SQLSTATE {sqlstate}); {advice(sqlstate)}")
     if isinstance(error, ssl.SSLError):
         return StoreError(f"cannot {doing}: {text}; check sslmode and sslrootcert in the URL")
     if isinstance(error, TimeoutError):
