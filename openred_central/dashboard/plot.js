@@ -43,7 +43,7 @@ class Points {
   }
 }
 
-/** The plot of the last hour; `states` of it are shown. */
+/** The form of the plot of the last hour; its `series` are those of the states that are shown. */
 const LAST_HOUR = {
   kind: "areas",
   series: [],

@@ -525,7 +525,7 @@ export class Node {
       let outcome;
       let pauseS;
       try {
-        outcome = await this.#beatOrReturn();
+        outcome = await this.#heartbeatOrReturn();
         failures = 0;
         pauseS = Math.min(Math.max(outcome.heartbeat_advice_s ?? 86_400, 1), ADVICE_S_MAX);
       } catch (error) {
@@ -574,7 +574,7 @@ export class Node {
     return this.#keySet;
   }
 
-  async #beatOrReturn() {
+  async #heartbeatOrReturn() {
     try {
       return await this.heartbeat();
     } catch (error) {
