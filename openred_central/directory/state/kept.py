@@ -1,7 +1,7 @@
-"""Learned values and blocks on their way to the store, each under a name.
+"""Learned values, rows of figures and blocks on their way to the store, each under a name.
 
-A value is packed only when a batch takes it, so noting it again and again costs nothing. Learned values can
-be learned anew: one that cannot be packed is left out, and keeps no batch from being stored.
+A value is packed only when a batch takes it, so noting it again and again costs nothing. One that cannot be
+packed is left out, and keeps no batch from being stored; blocks always can.
 """
 
 from __future__ import annotations
