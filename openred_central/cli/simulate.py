@@ -19,7 +19,7 @@ from ..simulation import report
 from ..simulation.faults import Kind, schedule
 from ..simulation.machines import Machines
 from ..simulation.policies import POLICIES
-from ..simulation.population import MIXES, YEAR_S
+from ..simulation.population import HOUR_MIXES, MIXES, YEAR_S
 from ..simulation.world import Setting, World
 from .command import Command, UsageError, argument, configuration_of
 from .console import Console
@@ -29,7 +29,8 @@ NODES_MAX: Final = 10_000_000
 YEARS_MAX: Final = 100.0
 PACE_S_MIN: Final = 3_600.0
 PACE_S_MAX: Final = 30 * 86_400.0
-MONTH_MIXES: Final = tuple(mix for mix in MIXES if mix not in ("hours", "phones"))
+SEED_MAX: Final = 2**63
+MONTH_MIXES: Final = tuple(mix for mix in MIXES if mix not in HOUR_MIXES)
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
@@ -108,7 +109,7 @@ def _number(parse: Callable[[str], float], least: float, most: float, allowed: s
         except ValueError:
             value = most + 1
         if not least <= value <= most:
-            raise argparse.ArgumentTypeError(f"{written!r} is not allowed, but {allowed}")
+            raise argparse.ArgumentTypeError(f"{written!r} was given, allowed is {allowed}")
         return value
 
     return parsed
@@ -147,7 +148,7 @@ COMMAND = Command(
         ),
         argument(
             "--seed",
-            type=_number(int, 0, 2**63, "a whole number from 0 on"),
+            type=_number(int, 0, SEED_MAX, f"0 to {SEED_MAX}"),
             default=1,
             metavar="S",
             help="seed of all that happens by chance; default: 1",

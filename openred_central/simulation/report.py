@@ -27,14 +27,18 @@ class Measure(NamedTuple):
     of: Callable[[Tally], Interval]
 
 
+def _percent(tally: Tally) -> Interval:
+    value, low, high = tally.first_contact()
+    return 100 * value, 100 * low, 100 * high
+
+
 RATES: Final = (
     Measure("needless_pending", "pending_1st, but it returns", lambda tally: tally.rate(tally.needless)),
     Measure("false_comas", "in coma, but it is up", lambda tally: tally.rate(tally.false_comas)),
     Measure("false_deaths", "dead, but it returns", lambda tally: tally.rate(tally.false_deaths)),
 )
-FIRST_CONTACT: Final = Measure(
-    "first_contact", "first peer answers, in %", lambda tally: tally.first_contact()
-)
+FIRST_CONTACT: Final = Measure("first_contact", "first peer answers, in %", _percent)
+MEASURES: Final = (*RATES, FIRST_CONTACT)
 HOURS: Final = (
     ("attended_h", "hours attended"),
     ("down_h", "hours down"),
@@ -46,8 +50,9 @@ STATES: Final = ("active", "silent", "coma")
 
 def text(results: Sequence[Result]) -> str:
     """Return the report for people."""
-    rows = [[measure.words, *(_shown(measure.of(result.tally)) for result in results)] for measure in RATES]
-    rows.append([FIRST_CONTACT.words, *(_shown(_percent(result.tally)) for result in results)])
+    rows = [
+        [measure.words, *(_shown(measure.of(result.tally)) for result in results)] for measure in MEASURES
+    ]
     rows += [[words, *(f"{getattr(result.tally, name):,.0f}" for result in results)] for name, words in HOURS]
     heading = [f"per {PER_NODE_YEARS:,} node-years", *(result.policy.name for result in results)]
     lines = [f"{result.policy.name}: {result.policy.meaning}" for result in results]
@@ -64,11 +69,9 @@ def chart(results: Sequence[Result], subtitle: str) -> str:
     panels = [
         svg.heading("Silence of nodes under each policy", subtitle, f"per {PER_NODE_YEARS:,} node-years")
     ]
-    for measure in RATES:
+    for measure in MEASURES:
         bars = [(result.policy.name, measure.of(result.tally)) for result in results]
         panels.append(svg.bars(measure.words, "", bars))
-    percents = [(result.policy.name, _percent(result.tally)) for result in results]
-    panels.append(svg.bars(FIRST_CONTACT.words, "", percents))
     for policy, tally in results:
         lines = [
             (state, [(month.year, float(getattr(month, state))) for month in tally.months])
@@ -88,11 +91,6 @@ def _document(tally: Tally) -> dict[str, Any]:
         "counts": counts | {"node_years": round(tally.node_years, 3)},
         "months": [month._asdict() for month in tally.months],
     }
-
-
-def _percent(tally: Tally) -> Interval:
-    value, low, high = tally.first_contact()
-    return 100 * value, 100 * low, 100 * high
 
 
 def _shown(interval: Interval) -> str:
