@@ -22,10 +22,10 @@ from tests.support.building import (
 )
 
 NOW = at(20.0)
-# Methods that only read, or that serve the start.
+# Methods that only read, or that serve the start or a replica.
 READERS = {
     *("advice_s", "amended", "discover", "first_gap_s", "heartbeat_due_at", "is_bound", "is_crowded"),
-    *("not_found", "require_lead", "restore_kept", "slot", "visible_slot"),
+    *("not_found", "open_slot", "require_lead", "restore_kept", "slot", "take_shared", "visible_slot"),
 }
 MUTATORS: dict[str, Callable[[Directory], object]] = {
     "add": lambda directory: directory.add(

@@ -150,7 +150,7 @@ def test_a_planted_difference_is_named_exactly(database: Path, statement: str, t
             "UPDATE node SET history = 'never' WHERE slot = 9",
             "unusable: slot 9, node 'node-9': its history is b'never'",
         ),
-        ("UPDATE node SET flags = 129 WHERE slot = 9", "node 'node-9': flags 0x80 are not known"),
+        ("UPDATE node SET flags = 257 WHERE slot = 9", "its flags is 257, which is not in 0 to 255"),
         ("UPDATE node SET state = 99 WHERE slot = 9", "unusable: slot 9, node 'node-9': its state is 99"),
         (
             "UPDATE node SET node_id = 'node-8' WHERE slot = 9",

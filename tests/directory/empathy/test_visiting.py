@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from openred_central.directory.empathy.returns import BINS, COHORTS
-from openred_central.directory.empathy.visiting import HABITS, RETURNS
+from openred_central.directory.empathy.visiting import CALIBRATION, HABITS, RETURNS
 from openred_central.directory.lifecycle import State
 from openred_central.directory.octaves import seconds_of
 from openred_central.directory.state.habits import CHUNK_SLOTS, LATE, OBEYS_MIN, SLOWEST, URGENT
@@ -182,7 +182,7 @@ def test_a_restart_keeps_habits_and_loses_no_absence() -> None:
     diary.live(slot, 30)
     diary.visiting.note_all()
     kept = {name: value for name, value in diary.directory.nodes.kept.take(16) if value is not None}
-    assert set(kept) == {f"{HABITS}/00000000", RETURNS}
+    assert set(kept) == {f"{HABITS}/00000000", RETURNS, CALIBRATION}
     before = diary.habits.read(slot)
 
     again = Diary(DAY_S)
