@@ -60,6 +60,8 @@ async def get_node(api: Api, request: Request, node_id: str) -> Response:
     wait = api.watching.wait(node_id)
     if wait is None:
         return answer
+    # A client that leaves gives up its place.
+    request.on_input_end = wait.end
     # An answer takes memory, and waits for a long time.
     del answer
     ends_s = asyncio.get_running_loop().time() + wait_s

@@ -63,6 +63,7 @@ class Connection(asyncio.Protocol):
         "_pending",
         "_reading_paused",
         "_resting",
+        "_served",
         "_shared",
         "_since_s",
         "_task",
@@ -94,6 +95,8 @@ class Connection(asyncio.Protocol):
         self._pending: tuple[Request, Route, Parameters] | None = None
         # The task of a handler that waits, or of a body that streams.
         self._task: asyncio.Task[bool] | None = None
+        # The request of that task.
+        self._served: Request | None = None
         # The next bytes begin a request, which can be answered at once.
         self._at_start = True
         self._input_ended = False
@@ -142,6 +145,7 @@ class Connection(asyncio.Protocol):
         if self.phase >= LINGER:
             return False
         self._input_ended = True
+        self._tell_input_ended()
         self.parser.feed_eof()
         self._advance()
         return self._transport.can_write_eof()
@@ -164,6 +168,7 @@ class Connection(asyncio.Protocol):
         # A handler runs to its end: its change must not stop half-way. Its connection keeps its place at the
         # gate until then, so that clients who leave early cannot pile up handlers.
         self.phase = LOST
+        self._tell_input_ended()
         self._end_input()
         if self._task is None:
             self._shared.leave(self, self._gate_key)
@@ -317,7 +322,9 @@ class Connection(asyncio.Protocol):
         if self.phase != STREAM:
             self.phase = HANDLER
         self._allowed_s = math.inf
-        self._task = task
+        self._task, self._served = task, request
+        if self._input_ended:
+            self._tell_input_ended()
         task.add_done_callback(self._exchange_done)
 
     async def _exchange(self, request: Request, route: Route, parameters: Parameters) -> bool:
@@ -350,7 +357,7 @@ class Connection(asyncio.Protocol):
         return keep_alive
 
     def _exchange_done(self, task: asyncio.Task[bool]) -> None:
-        self._task = None
+        self._task = self._served = None
         if self.phase == LOST:
             self._shared.leave(self, self._gate_key)
         else:
@@ -516,6 +523,11 @@ class Connection(asyncio.Protocol):
             # When all is sent, the other side need not end TLS, too (RFC 8446 §6.1).
             self._since_s, self._allowed_s = self._now_s, self._limits.linger_s
             self._transport.close()
+
+    def _tell_input_ended(self) -> None:
+        """Let a handler that waits know that nothing more comes from its client, if it wants to."""
+        if self._served is not None and self._served.on_input_end is not None:
+            self._served.on_input_end()
 
     def _end_input(self) -> None:
         """Read and keep nothing any more."""

@@ -288,6 +288,14 @@ async def waiting(world: World, tag: str, wait: str = "wait=60") -> asyncio.Task
     return task
 
 
+async def woken(task: asyncio.Task[Response]) -> Response:
+    """Return the answer of a request that need not wait any more."""
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert task.done()
+    return task.result()
+
+
 def look(world: World) -> None:
     for _ in world.api.watching.tick():
         pass
@@ -345,7 +353,7 @@ async def test_a_request_waits_until_the_node_changes() -> None:
     assert not task.done()
     world.register(claim=claim, address="192.0.2.9")
     look(world)
-    answer = await task
+    answer = await woken(task)
     assert (answer.status, orjson.loads(answer.body)["address"]) == (200, "192.0.2.9")
     assert dict(answer.headers)["Preference-Applied"] == "wait=60"
     assert not world.api.watching.waits
@@ -359,7 +367,86 @@ async def test_a_request_waits_for_the_return_of_a_node() -> None:
     task = await waiting(world, tag_of(world))
     world.call("POST", "/heartbeat/node-1")
     look(world)
-    assert orjson.loads((await task).body)["late"] is False
+    assert orjson.loads((await woken(task)).body)["late"] is False
+
+
+def in_step(world: World) -> None:
+    """Let a node be expected within days."""
+    world.register()
+    world.visit()
+    world.wait(3_600.0)
+    world.visit()
+
+
+async def test_a_request_waits_until_the_node_is_late() -> None:
+    world = World()
+    in_step(world)
+    task = await waiting(world, tag_of(world))
+    look(world)
+    await asyncio.sleep(0)
+    assert not task.done()
+    world.wait(5 * DAY_S)
+    look(world)
+    answer = await woken(task)
+    assert (answer.status, orjson.loads(answer.body)["late"]) == (200, True)
+
+
+async def test_a_request_waits_until_the_node_counts_as_late_no_more() -> None:
+    world = World()
+    in_step(world)
+    world.wait(5 * DAY_S)
+    task = await waiting(world, tag_of(world))
+    look(world)
+    await asyncio.sleep(0)
+    assert not task.done()
+    forecast = world.api.directory.forecast
+    assert forecast is not None
+    # After an outage, nobody counts as late for a while.
+    forecast.fair_from_s = world.api.now().attended_s + DAY_S
+    look(world)
+    answer = await woken(task)
+    assert (answer.status, orjson.loads(answer.body)["late"]) == (200, False)
+
+
+async def test_a_node_that_is_late_wakes_a_request_that_has_every_tag_only_once() -> None:
+    world = World()
+    in_step(world)
+    task = await waiting(world, "*")
+    (wait,) = world.api.watching.waits
+    world.wait(5 * DAY_S)
+    look(world)
+    await asyncio.sleep(0)
+    assert wait.late
+    assert not task.done()
+    world.api.watching.stop()
+    assert (await woken(task)).status == 304
+
+
+async def test_a_request_whose_client_ends_its_side_gives_up_its_place_with_an_answer() -> None:
+    world = World()
+    world.register()
+    request = world.request("GET", "/nodes/node-1", if_none_match=tag_of(world), prefer="wait=60")
+    task = asyncio.create_task(world.start(request))
+    await asyncio.sleep(0)
+    assert request.on_input_end is not None
+    assert len(world.api.watching.waits) == 1
+    request.on_input_end()
+    assert (await woken(task)).status == 304
+    assert not world.api.watching.waits
+    request.on_input_end()
+
+
+async def test_a_request_that_was_woken_for_nothing_still_ends_with_its_client() -> None:
+    world = World()
+    world.register()
+    request = world.request("GET", "/nodes/node-1", if_none_match=tag_of(world), prefer="wait=60")
+    task = asyncio.create_task(world.start(request))
+    await asyncio.sleep(0)
+    (wait,) = world.api.watching.waits
+    assert request.on_input_end is not None
+    wait.wake()
+    request.on_input_end()
+    assert (await woken(task)).status == 304
 
 
 async def test_a_request_waits_no_longer_than_it_prefers() -> None:
@@ -374,7 +461,7 @@ async def test_a_request_that_waits_ends_with_the_process() -> None:
     world.register()
     tasks = [await waiting(world, tag_of(world)) for _ in range(2)]
     world.api.watching.stop()
-    assert [(await task).status for task in tasks] == [304, 304]
+    assert [(await woken(task)).status for task in tasks] == [304, 304]
     assert answered(world, if_none_match=tag_of(world), prefer="wait=60").status == 304
 
 
@@ -385,7 +472,7 @@ async def test_a_request_that_waits_does_not_see_a_node_that_hides() -> None:
     world.register(claim=claim, discoverable=False)
     look(world)
     with pytest.raises(CallerError) as caught:
-        await task
+        await woken(task)
     assert caught.value.code == "node_not_found"
 
 

@@ -139,6 +139,8 @@ class World:
         # Futures of handlers that wait: `release` lets the first of them go on.
         self.waiting: list[asyncio.Future[str]] = []
         self.served: list[Request] = []
+        # Names in the paths of `/leaving` whose handlers were told that nothing more comes from the client.
+        self.told: list[str] = []
         self.add_routes()
         self.transport = FakeTransport(self.loop, tls=tls)
         self.connection = self.connect(self.transport)
@@ -154,6 +156,18 @@ class World:
             self.waiting.append(future)
             return {"waited": name, "for": await future}
 
+        async def leaving(request: Request, name: str) -> dict[str, str]:
+            future = self.loop.create_future()
+
+            def end() -> None:
+                self.told.append(name)
+                if not future.done():
+                    future.set_result(None)
+
+            request.on_input_end = end
+            await future
+            return {"left": name}
+
         async def echo(request: Request) -> Response:
             self.served.append(request)
             return Response.json(request.json())
@@ -163,6 +177,7 @@ class World:
 
         self.router.add("/plain/{name}", ["GET"], plain)
         self.router.add("/waiting/{name}", ["GET"], waiting)
+        self.router.add("/leaving/{name}", ["GET"], leaving)
         self.router.add("/echo", ["POST"], echo, body_bytes_max=1000)
         self.router.add("/broken", ["GET"], broken)
 

@@ -571,6 +571,39 @@ def test_handler_runs_to_its_end_without_its_client(world: World) -> None:
     assert world.transport.sent == b""
 
 
+def test_handler_that_waits_is_told_that_its_client_is_lost(world: World) -> None:
+    world.send(get("/leaving/a"))
+    assert (world.told, world.shared.gate.open) == ([], 1)
+    world.call(world.connection.connection_lost, None)
+    assert (world.told, world.shared.gate.open) == (["a"], 0)
+    assert world.transport.sent == b""
+
+
+def test_handler_that_waits_is_told_of_a_half_close_and_answers(world: World) -> None:
+    world.send(get("/leaving/a"))
+    world.send_eof()
+    assert statuses(world.transport.sent) == [200]
+    assert (world.connection.phase, world.shared.gate.open) == (LOST, 0)
+
+
+def test_handler_that_begins_after_a_half_close_is_told_at_once(world: World) -> None:
+    world.send(get("/waiting/a") + get("/leaving/b"))
+    world.send_eof()
+    assert world.told == []
+    world.release()
+    assert statuses(world.transport.sent) == [200, 200]
+    assert (world.told, world.connection.phase) == (["b"], LOST)
+
+
+def test_handler_is_not_told_of_the_end_behind_its_answer(world: World) -> None:
+    for name in "ab":
+        world.send(get(f"/waiting/{name}"))
+        world.served[-1].on_input_end = lambda: world.told.append("late")
+        world.release()
+    world.send_eof()
+    assert world.told == []
+
+
 def test_failure_is_logged_even_if_the_client_left(world: World, caplog: pytest.LogCaptureFixture) -> None:
     world.send(get("/waiting/a"))
     world.call(world.connection.connection_lost, None)

@@ -125,29 +125,40 @@ class Watched:
 
 
 class Wait:
-    """A request that waits until something happens to one node. Leave it with `Watching.leave`."""
+    """A request that waits until something happens to one node, which was `late` or not at the last look.
 
-    __slots__ = ("_happened", "nodes")
+    Leave it with `Watching.leave`.
+    """
 
-    def __init__(self, node: Watched) -> None:
+    __slots__ = ("_ended", "_woken", "late", "nodes")
+
+    def __init__(self, node: Watched, *, late: bool) -> None:
         self.nodes = (node,)
-        self._happened: asyncio.Future[bool] | None = None
+        self.late = late
+        self._woken: asyncio.Future[None] | None = None
+        self._ended = False
 
-    def wake(self, happened: bool = True) -> None:
-        """End the present wait; not `happened`: for good."""
-        if self._happened is not None and not self._happened.done():
-            self._happened.set_result(happened)
+    def wake(self) -> None:
+        """End the present wait: something happened."""
+        if self._woken is not None and not self._woken.done():
+            self._woken.set_result(None)
+
+    def end(self) -> None:
+        """End the present wait, and all that would follow."""
+        self._ended = True
+        self.wake()
 
     async def until(self, ends_s: float) -> bool:
-        """Wait until something happens. Return False at `ends_s` of the loop, or if the process stops."""
+        """Wait until something happens. Return False at `ends_s` of the loop, and by `end`."""
         loop = asyncio.get_running_loop()
-        self._happened = loop.create_future()
-        timer = loop.call_at(ends_s, self.wake, False)
+        self._woken = loop.create_future()
+        timer = loop.call_at(ends_s, self.end)
         try:
-            return await self._happened
+            await self._woken
         finally:
             timer.cancel()
-            self._happened = None
+            self._woken = None
+        return not self._ended
 
 
 class Watcher:
@@ -232,7 +243,8 @@ class Watching:
         """Add a request that waits; None if there are too many, or the process stops."""
         if self.stopped or len(self.waits) >= self.waits_max:
             return None
-        wait = Wait(self._watched(node_id))
+        node = self._watched(node_id)
+        wait = Wait(node, late=self._is_late(node, self._now()))
         self.waits.add(wait)
         wait.nodes[0].watchers.add(wait)
         return wait
@@ -272,6 +284,10 @@ class Watching:
                 woken += self._look(node)
             yield
         self._position = position
+        waits = list(self.waits)
+        for first in range(0, len(waits), NODES_PER_TURN):
+            woken += self._past_due(waits[first : first + NODES_PER_TURN], now)
+            yield
         woken += (each for each in self.watchers if self.ticks - each.alive_tick >= ALIVE_TICKS)
         for number, watcher in enumerate(woken, 1):
             watcher.wake()
@@ -295,7 +311,7 @@ class Watching:
         for watcher in self.watchers:
             watcher.wake()
         for wait in self.waits:
-            wait.wake(happened=False)
+            wait.end()
 
     def _watched(self, node_id: str) -> Watched:
         """Return the node as it is watched already, or as it is now."""
@@ -336,6 +352,17 @@ class Watching:
                 watcher.note(node, what)
                 woken.append(watcher)
         return woken
+
+    def _past_due(self, waits: Sequence[Wait], now: Now) -> list[Wait]:
+        """Return those of `waits` whose node is late now, or late no more: time alone does that."""
+        changed = [wait for wait in waits if self._is_late(wait.nodes[0], now) != wait.late]
+        for wait in changed:
+            wait.late = not wait.late
+        return changed
+
+    def _is_late(self, node: Watched, now: Now) -> bool:
+        forecast = self._directory.forecast
+        return forecast is not None and node.slot is not None and forecast.is_late(node.slot, now.attended_s)
 
     def _see(self, node: Watched, slot: int | None) -> None:
         """Note how a node is now."""

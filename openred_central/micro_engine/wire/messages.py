@@ -74,6 +74,9 @@ class Request:
     the error to answer with instead of calling a handler, for a message that can be read but not served, and
     it keeps the connection; `peer` is the client's address (empty on a Unix socket); `id` is empty until
     `identify` is called.
+
+    A handler that waits may set `on_input_end`, which is called when the client ends its side or is lost, and
+    may be called again. Set it before the first wait. A client that only ended its side still gets an answer.
     """
 
     method: str
@@ -89,6 +92,7 @@ class Request:
     body: bytes = b""
     peer: str = ""
     id: str = field(default="", init=False)
+    on_input_end: Callable[[], None] | None = field(default=None, init=False)
 
     def identify(self, new_id: Callable[[], str]) -> str:
         """Return the id of this request: that of ``X-Request-Id``, else one made by `new_id`, which is kept.
