@@ -23,7 +23,7 @@ SMOOTHING: Final = ((-2, 5), (-1, 11), (0, 18), (1, 11), (2, 5))
 CHANCE_MIN: Final = 0.01
 FADES_S: Final = 3_600.0
 # By byte of a profile: the sum of its two hours.
-_HOURS_SUM: Final = tuple((byte & NIBBLE_FULL) + (byte >> 4) for byte in range(256))
+_HOURS_SUM: Final = bytes((byte & NIBBLE_FULL) + (byte >> 4) for byte in range(256))
 _PROFILE_FULL: Final = HOURS * NIBBLE_FULL
 
 
@@ -63,7 +63,7 @@ def steady_odds(habits: Habits, slot: int, hour: int, *, obeys: bool) -> float:
         first
         + at_hour * _SMOOTH[smooth]
         + on_time * _ON_TIME[habits.on_time[slot]]
-        + mean * _MEAN[sum(map(_HOURS_SUM.__getitem__, profile))]
+        + mean * _MEAN[sum(profile.translate(_HOURS_SUM))]
     )
 
 

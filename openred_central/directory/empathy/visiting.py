@@ -51,8 +51,8 @@ WARM_S: Final = 1_200.0
 STORED_AFTER_S: Final = 6 * HOUR_S
 # Slots that are visited in one piece of work; then requests get a turn. They divide a chunk.
 PIECE_SLOTS: Final = 16
-# Dues that are followed between two visits; where there are more, the last ones do not matter.
-DUES_PER_VISIT_MAX: Final = 64
+# From so many cells before a sign of life on, at least one due lies before it.
+CELLS_BACK: Final = 2
 # A node that sends heartbeats ahead of its due tells less of the hour, since it chose the moment.
 EARLY_WEIGHT: Final = 0.25
 # Names of kept values: the chunk of a number, the returns of all nodes, and how good the chances are.
@@ -390,12 +390,13 @@ class Visiting:
         another comes.
         """
         pace, early_s = self._paces.each[code], self._paces.early_s[code]
-        for _ in range(DUES_PER_VISIT_MAX):
+        # Dues lie on a grid, so that only those of the last cells are looked at.
+        due_s = max(due_s, int(last_s - CELLS_BACK * pace.cell_s))
+        while True:
             next_s = due_s + pace.advice_s(slot, due_s)
             if next_s - early_s > last_s:
-                break
+                return due_s
             due_s = next_s
-        return due_s
 
     def _miss(self, slot: int, now: Now) -> None:
         """Take in that a due has passed without a sign of life."""
