@@ -83,7 +83,7 @@ class Proxy:
         """End the proxy with all its connections."""
         if self._loop.is_closed():
             return
-        self._call(self._cut())
+        self._call(self._end())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(_CALL_S_MAX)
         self._loop.close()
@@ -109,7 +109,16 @@ class Proxy:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
+    async def _end(self) -> None:
+        await self._cut()
+        # Connections that were just being accepted begin, and are reset.
+        while others := asyncio.all_tasks() - {asyncio.current_task()}:
+            await asyncio.wait(others)
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._listener is None:
+            # It was accepted just before a cut.
+            return _reset(writer)
         task = asyncio.current_task()
         assert task is not None
         writers = self._connections[task] = [writer]

@@ -86,10 +86,11 @@ def test_a_rolling_upgrade_and_a_way_back_fail_only_what_was_under_way(
         assert made.leader() is leader
         assert programs(leader)[former.name] == __version__
         assert links(leader)[former.name] == LINK_VERSION
-    unanswered = [change for change in under.history.changes if change.status is None]
-    # Each of four stops cut at most the request that each client had under way, and nothing else failed.
-    assert len(unanswered) <= 4 * WRITERS, unanswered
-    assert not [change for change in under.history.changes if change.status == 503]
+    failed = [change for change in under.history.changes if change.status in (None, 503)]
+    # Each of four stops cut at most the request that each client had under way, to the instance that stopped
+    # or from another one to it, and nothing else failed.
+    assert len(failed) <= 4 * WRITERS, failed
+    assert {change.error for change in failed if change.status == 503} <= {"outcome_unknown"}
     assert not [beat for beat in under.history.beats if beat.status not in (200, None)]
     assert sum(beat.status is None for beat in under.history.beats) <= 4
     assert not [reader.failures for reader in readers if reader.failures]
