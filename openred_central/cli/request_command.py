@@ -68,10 +68,7 @@ async def ask_directory(ask: Ask, show: Show, options: argparse.Namespace, conso
 
 
 def _client(options: argparse.Namespace, console: Console) -> Client:
-    for name, value in vars(options).items():
-        # The name of a file may have any bytes. Python keeps bytes that are not UTF-8 as surrogates.
-        if name != "key" and isinstance(value, str) and value.encode(errors="replace").decode() != value:
-            raise UsageError(f"{name.replace('_', '-')}: {value!a} holds bytes that are not UTF-8")
+    require_text(options)
     file = getattr(options, "key", None)
     key = None if file is None else read_key(file)
     return Client(
@@ -83,6 +80,16 @@ def _client(options: argparse.Namespace, console: Console) -> Client:
         claim=claim(options, console),
         wait_s_max=WAIT_S_MAX,
     )
+
+
+def require_text(options: argparse.Namespace) -> None:
+    """Raise `UsageError` unless all arguments but the name of a file are text.
+
+    Python keeps bytes that are not UTF-8 as surrogates.
+    """
+    for name, value in vars(options).items():
+        if name != "key" and isinstance(value, str) and value.encode(errors="replace").decode() != value:
+            raise UsageError(f"{name.replace('_', '-')}: {value!a} holds bytes that are not UTF-8")
 
 
 def directory_url(options: argparse.Namespace, console: Console) -> str:

@@ -18,7 +18,7 @@ from ..http_requests import NoReply, opened, read_reply
 from ..wording import counted
 from .command import JSON, URL, Command, argument
 from .console import Console, Style
-from .request_command import EXIT_CODES, directory_url
+from .request_command import EXIT_CODES, directory_url, require_text
 from .showing import Document, coloured, objects, safe
 
 # The server sends a comment every 15 s.
@@ -93,7 +93,7 @@ def show(event: StreamEvent, style: Style) -> list[str]:
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Print every event, until the directory refuses or Ctrl-C."""
-
+    require_text(options)
     if options.nodes and options.recent:
         console.complain("--recent is for the events of all nodes; leave it out, or name no nodes")
         return ExitCode.USAGE
