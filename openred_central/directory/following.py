@@ -118,7 +118,7 @@ class Following:
         No frame may be applied meanwhile. All that was heard here is due to be told again.
         """
         nodes, next_slot, standing, part = self._nodes, 0, set[str](), None
-        blocks, blocked = self.directory.blocking.blocks, set[str]()
+        blocks, kept = self.directory.blocking.blocks, set[str]()
         for part in parts:
             for record in () if part.records is None else records_of(part.records):
                 yield from _sliced(self._free, range(next_slot, record.slot))
@@ -131,7 +131,7 @@ class Following:
             for chunk in part.habits:
                 self._take_habits(chunk)
             self._take_kept(part.kept)
-            blocked.update(name for name, _ in part.kept)
+            kept.update(name for name, _ in part.kept)
             yield
         if part is None:
             raise InternalBug("a load has no parts")
@@ -141,7 +141,7 @@ class Following:
                 if tombstone.id_hash not in standing:
                     nodes.tombstones.lift(tombstone.id_hash)
             yield
-        self._take_kept([(name_of(block), None) for block in blocks if name_of(block) not in blocked])
+        self._take_kept([(name_of(block), None) for block in blocks if name_of(block) not in kept])
         self._end_load(part)
         marks = nodes.changes.heard.marks
         marks[:] = bytes([HEARD]) * len(marks)

@@ -54,9 +54,7 @@ def hearing(nodes: Nodes, expiry: Expiry) -> Callable[[int, Now], None]:
 def _usual_gap_s(usual_s: float, gap_s: float) -> float:
     """Return the usual gap, in seconds, after a gap of `gap_s`, which is at least `COUNTED_GAP_S_MIN`."""
     if gap_s > usual_s:
-        # Written out, because `min` and `max` are slower.
-        most_s = USUAL_GAP_GROWTH * (usual_s if usual_s > COUNTED_GAP_S_MIN else COUNTED_GAP_S_MIN)
-        return gap_s if gap_s < most_s else most_s
+        return min(gap_s, USUAL_GAP_GROWTH * max(usual_s, COUNTED_GAP_S_MIN))
     if gap_s >= COUNTED_GAP_SHARE_MIN * usual_s:
         return usual_s + USUAL_GAP_WEIGHT * (gap_s - usual_s)
     return usual_s

@@ -50,9 +50,6 @@ PROFILE_WEIGHT: Final = 0.12
 # After so many days without a sign of life nothing is left of a profile.
 DAYS_FADED: Final = 24
 _WORD: Final = 0xFFFF_FFFF
-# The next word of noise, from the one before.
-_NOISE_FACTOR: Final = 1_664_525
-_NOISE_STEP: Final = 1_013_904_223
 _HEADER: Final = struct.Struct("<4sId")
 _FORMAT: Final = b"H\1\0\0"
 
@@ -185,19 +182,15 @@ class Habits:
         if days >= DAYS_FADED:
             self.profile[_profile(slot)] = bytes(PROFILE_BYTES)
             return
-        profile, begin, word = self.profile, PROFILE_BYTES * slot, noise.word
+        profile, begin, moved = self.profile, PROFILE_BYTES * slot, noise.moved
         shares = 1 - (1 - PROFILE_WEIGHT) ** days, 1 - (1 - PROFILE_WEIGHT) ** (days + 1)
         for number in range(min(hours, HOURS)):
-            word = (word * _NOISE_FACTOR + _NOISE_STEP) & _WORD
             hour = (first_hour + number) % HOURS
-            # `nibble`, `moved` and `_write`, written out because all hours of many nodes take long.
+            # `nibble` and `_write`, written out because all hours of many nodes take long.
             place, shift = begin + (hour >> 1), 4 * (hour & 1)
             both = profile[place]
-            nibble = both >> shift & NIBBLE_FULL
-            if nibble:
-                less = int(nibble - nibble * shares[number < rest] + (word >> 8) / (1 << 24))
-                profile[place] = both & ~(NIBBLE_FULL << shift) | less << shift
-        noise.word = word
+            nibble = moved(both >> shift & NIBBLE_FULL, 0, shares[number < rest])
+            profile[place] = both & ~(NIBBLE_FULL << shift) | nibble << shift
 
     def nibble(self, slot: int, hour: int) -> int:
         """Return the chance of an hour of the day in fifteenths."""
@@ -259,18 +252,18 @@ PACKED_BYTES: Final = _HEADER.size + CHUNK_SLOTS * (4 + 4 + 2 + 7 + PROFILE_BYTE
 
 
 class Noise:
-    """Fractions in [0, 1), by a hash of a slot and a time in whole seconds. `word` leads to the next one."""
+    """Fractions in [0, 1), by a hash of a slot and a time in whole seconds."""
 
-    __slots__ = ("word",)
+    __slots__ = ("_word",)
 
     def __init__(self, slot: int, second: int) -> None:
         mixed = (slot * 2_654_435_761 + second * 2_246_822_519) & _WORD
-        self.word = (mixed ^ mixed >> 15) * 2_654_435_761 & _WORD
+        self._word = (mixed ^ mixed >> 15) * 2_654_435_761 & _WORD
 
     def moved(self, value: int, target: int, weight: float) -> int:
         """Return `value`, moved by the share `weight` of its distance from `target`, as a whole number."""
-        self.word = (self.word * _NOISE_FACTOR + _NOISE_STEP) & _WORD
-        return int(value + (target - value) * weight + (self.word >> 8) / (1 << 24))
+        self._word = (self._word * 1_664_525 + 1_013_904_223) & _WORD
+        return int(value + (target - value) * weight + (self._word >> 8) / (1 << 24))
 
 
 def _profile(slot: int) -> slice:
