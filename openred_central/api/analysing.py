@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property, partial
+from itertools import chain
 from typing import Any, Final, NamedTuple
 
 import orjson
 
 from ..directory.analytics.calendar import month_of
 from ..directory.analytics.census import HEARD_DAYS
+from ..directory.analytics.days import figures, lists_of
 from ..directory.analytics.tables import (
     HORIZON_NAMES,
     TOLD_MIN,
     calibration_rows,
     cohort_rows,
-    flow_rows,
     return_rows,
-    service_rows,
 )
 from ..directory.directory import Directory
 from ..directory.empathy.forecast import TOLD
-from ..directory.lifecycle import LIVE_STATES
 from ..micro_engine.wire.messages import JSON_TYPE, Request, Response
 from ..wording import parse_rfc3339
 from .endpoint import CACHED, LIMITED, UNCHANGED, Endpoint, Reply, Where
@@ -45,35 +42,28 @@ from .wire.schemas import (
     listing,
     thing,
 )
+from .wire.sheets import (
+    CALIBRATION,
+    CAME_AND_WENT,
+    COHORTS,
+    COLUMNS,
+    DAYS,
+    EXPECTED,
+    RETURNS,
+    STATES,
+    TABLES,
+    age_cells,
+    day_cells,
+    line,
+    lines,
+    objects,
+    quoted,
+    sheet,
+)
 
 CSV_TYPE: Final = "text/csv; charset=utf-8"
 JSON, CSV = "json", "csv"
-DAYS, FLOWS, SERVICES, COHORTS, RETURNS, CALIBRATION = TABLES = (
-    *("days", "flows", "services", "cohorts", "returns", "calibration"),
-)
 _DATE: Final = r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
-_STATES: Final = tuple(state.wire for state in LIVE_STATES)
-_CAME_AND_WENT: Final = ("registered", "revived", "left", "forgotten", "died")
-_EXPECTED: Final = ("away", "late", "became_late", "known")
-_AGES: Final = ("registered_month", "age_months", "registered", "here", "heard")
-# The columns of each table in CSV. A dot leads to a member, or to a place in a list.
-COLUMNS: Final = {
-    DAYS: (
-        *("date", "complete", "counted_at", "attended_s", "held_s", "nodes"),
-        *(f"by_state.{name}" for name in _STATES),
-        *_CAME_AND_WENT,
-        "listed",
-        *(f"heard.{days}d" for days in HEARD_DAYS),
-        *_EXPECTED,
-        *(f"availability.{grade}" for grade in range(len(TOLD))),
-        *("dues", "brier", "calibration_error", "returns.expected", "returns.happened", "dark"),
-    ),
-    FLOWS: ("date", "from", "to", "reason", "nodes"),
-    SERVICES: ("date", "service", "nodes"),
-    COHORTS: _AGES,
-    RETURNS: ("cohort", "late_s", "events", *HORIZON_NAMES),
-    CALIBRATION: ("pace_s", "from", "to", "dues", "expected", "happened"),
-}
 
 
 @takes({"enum": list(TABLES)})
@@ -121,12 +111,12 @@ _DAY = thing(
         "held_s": {**DURATION_S, "description": "How long time stood still while the server ran."},
         "holds": HOLDS,
         "nodes": COUNT,
-        "by_state": thing("DayByState", dict.fromkeys(_STATES, COUNT)),
-        **dict.fromkeys(_CAME_AND_WENT, COUNT),
+        "by_state": thing("DayByState", dict.fromkeys(STATES, COUNT)),
+        **dict.fromkeys(CAME_AND_WENT, COUNT),
         "flows": {**listing(listing({})), "description": "Transitions: from, to, reason, how many."},
         "listed": {**COUNT, "description": "Nodes that can be found; the counts after it are of these."},
         "heard": thing("DayHeard", {f"{days}d": COUNT for days in HEARD_DAYS}),
-        **dict.fromkeys(_EXPECTED, or_null({**COUNT, "description": _KNOWN})),
+        **dict.fromkeys(EXPECTED, or_null({**COUNT, "description": _KNOWN})),
         "availability": or_null(
             {**listing(COUNT), "description": f"Nodes by the chance that they are up: {TOLD}. {_KNOWN}"}
         ),
@@ -308,7 +298,9 @@ def _learned_rows(directory: Directory, name: str) -> Iterable[dict[str, Any]]:
 
 def _learned(question: Question, days: _Days, rows: Sequence[dict[str, Any]]) -> StaticDocument:
     """Make a table that has no dates."""
-    return _document(question, days, (None, None), rows)
+    if question.is_csv:
+        return _csv(question, (quoted(map(row.get, COLUMNS[question.table or DAYS])) for row in rows))
+    return _json(question, days, (None, None), [orjson.dumps(rows)[1:-1]])
 
 
 def _cohorts(question: Question, days: _Days, months: Sequence[bytes]) -> StaticDocument:
@@ -318,7 +310,10 @@ def _cohorts(question: Question, days: _Days, months: Sequence[bytes]) -> Static
         for row in cohort_rows(map(orjson.loads, months))
         if (first or "") <= row["registered_month"] <= (last or "~")
     ]
-    return _document(question, days, _span([row["registered_month"] for row in rows], first, last), rows)
+    if question.is_csv:
+        return _csv(question, map(line, chain.from_iterable(map(age_cells, rows))))
+    span = _span([row["registered_month"] for row in rows], first, last)
+    return _json(question, days, span, [orjson.dumps(rows)[1:-1]])
 
 
 def _of_days(question: Question, days: _Days) -> StaticDocument:
@@ -337,14 +332,15 @@ def _of_days(question: Question, days: _Days) -> StaticDocument:
         return StaticDocument.of(orjson.dumps(overview), JSON_TYPE, (VARY,))
     chosen = [each for each in days.rows if (question.first or "") <= each[0] <= (question.last or "~")]
     span = _span([name for name, _ in chosen], question.first, question.last)
-    if question.table == DAYS and not question.is_csv:
+    if question.table == DAYS and question.is_csv:
+        return _csv(question, (line(day_cells(figures(row))) for _, row in chosen))
+    if question.table == DAYS:
         # Rows are stored as they are told.
-        return _json(question, days, span, b",".join(row for _, row in chosen))
-    documents = map(orjson.loads, (row for _, row in chosen))
-    rows: Iterable[dict[str, Any]] = documents
-    if question.table != DAYS:
-        rows = flow_rows(documents) if question.table == FLOWS else service_rows(documents)
-    return _document(question, days, span, list(rows))
+        return _json(question, days, span, [row for _, row in chosen])
+    listed = [(name, lists) for name, row in chosen if (lists := lists_of(row, question.table))]
+    if question.is_csv:
+        return _csv(question, (lines(name, lists) for name, lists in listed))
+    return _json(question, days, span, [objects(question.table, name, lists) for name, lists in listed])
 
 
 def _span(names: Sequence[str], first: str | None, last: str | None) -> _Span:
@@ -352,14 +348,12 @@ def _span(names: Sequence[str], first: str | None, last: str | None) -> _Span:
     return first or (names[0] if names else None), last or (names[-1] if names else None)
 
 
-def _document(question: Question, days: _Days, span: _Span, rows: Sequence[dict[str, Any]]) -> StaticDocument:
-    if question.is_csv:
-        return StaticDocument.of(as_csv(question.table, rows), CSV_TYPE, (VARY,))
-    return _json(question, days, span, orjson.dumps(rows)[1:-1])
+def _csv(question: Question, lines_of_rows: Iterable[bytes]) -> StaticDocument:
+    return StaticDocument.of(sheet(question.table or DAYS, lines_of_rows), CSV_TYPE, (VARY,))
 
 
-def _json(question: Question, days: _Days, span: _Span, rows: bytes) -> StaticDocument:
-    """Make a table of encoded rows."""
+def _json(question: Question, days: _Days, span: _Span, rows: Sequence[bytes]) -> StaticDocument:
+    """Make a table of encoded rows; each of `rows` may be several with commas between them."""
     counted_at = orjson.loads(days.newest)["counted_at"] if days.newest else None
     head = orjson.dumps(
         {
@@ -370,40 +364,12 @@ def _json(question: Question, days: _Days, span: _Span, rows: bytes) -> StaticDo
             **_ignored(question),
         }
     )
-    return StaticDocument.of(b'%s,"rows":[%s]}' % (head[:-1], rows), JSON_TYPE, (VARY,))
+    pieces = list(rows) or [b""]
+    # Ten years are copied only once.
+    pieces[0] = b'%b,"rows":[%b' % (head[:-1], pieces[0])
+    pieces[-1] += b"]}"
+    return StaticDocument.of(b",".join(pieces), JSON_TYPE, (VARY,))
 
 
 def _ignored(question: Question) -> dict[str, Any]:
     return {"ignored": question.ignored} if question.ignored else {}
-
-
-def as_csv(name: str | None, rows: Iterable[dict[str, Any]]) -> bytes:
-    """Return the rows of a table as CSV with a header row (RFC 4180)."""
-    written = io.StringIO()
-    writer = csv.writer(written)
-    columns = COLUMNS[name or DAYS]
-    writer.writerow(columns)
-    if name == COHORTS:
-        rows = _by_age(rows)
-    paths = [column.split(".") for column in columns]
-    writer.writerows([_cell(row, path) for path in paths] for row in rows)
-    return written.getvalue().encode()
-
-
-def _by_age(rows: Iterable[dict[str, Any]]) -> Iterable[dict[str, Any]]:
-    for row in rows:
-        for age, (here, heard) in enumerate(zip(row["here"], row["heard"], strict=True)):
-            cells = (row["registered_month"], age, row["registered"], here, heard)
-            yield dict(zip(_AGES, cells, strict=True))
-
-
-def _cell(value: Any, path: Sequence[str]) -> Any:
-    """Return the value at a path; nothing where there is none."""
-    for name in path:
-        if isinstance(value, dict):
-            value = value.get(name)
-        elif isinstance(value, list) and int(name) < len(value):
-            value = value[int(name)]
-        else:
-            return None
-    return str(value).lower() if isinstance(value, bool) else value

@@ -7,8 +7,8 @@ from typing import Any
 import orjson
 import pytest
 
-from openred_central.api.analysing import COLUMNS
-from openred_central.api.analysing import TABLES as SERVED
+from openred_central.api.wire.sheets import COLUMNS
+from openred_central.api.wire.sheets import TABLES as SERVED
 from openred_central.cli.analytics import TABLES, show
 from openred_central.cli.command import UsageError
 from tests.support.fake_server import Asked, Told, respond

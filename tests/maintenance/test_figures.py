@@ -54,10 +54,18 @@ def whole_row() -> bytes:
         ("day/2027-01-15", packed(whole_row().replace(b"chat", b"chat\xff"))),
         ("day/2027-01-15", packed(whole_row().replace(b'"flows":[]', b'"flows":[["a","b","c",1]]'))),
         ("day/2027-01-15", packed(whole_row().replace(b"T12", b"T99"))),
+        ("day/2027-01-15", packed(whole_row().replace(b'"chat"', b'"chat,5"'))),
+        ("day/2027-01-15", packed(whole_row().replace(b'"chat",5', b'"chat","5"'))),
+        ("day/2027-01-15", packed(whole_row().replace(b'"chat",5', b'"chat", 5'))),
+        ("day/2027-01-15", packed(whole_row().replace(b'"chat",5', b'["chat"],5'))),
+        ("day/2027-01-15", packed(whole_row().replace(b'"dues":0', b'"dues":{"flows":[["a",1]]}'))),
+        ("day/2027-01-15", packed(whole_row().replace(b'"complete"', b'"late":{"a":["1,2"]},"complete"'))),
+        ("day/2027-01-1,", packed(whole_row().replace(b'"2027-01-15"', b'"2027-01-1,"'))),
         ("day/2027-13-15", packed(whole_row().replace(b"2027-01-15", b"2027-13-15"))),
         ("month/2027-01", packed(Month("2027-02").row())),
         ("month/2027-00", packed(Month("2027-00").row())),
         ("month/2027-01", packed(Month("2027-01").row().replace(b"{}", b"[1]"))),
+        ("month/2027-01", packed(Month("2027-01").row().replace(b"{}", b'{"2027-00":[1,1]}'))),
     ],
 )
 def test_rows_that_no_directory_wrote_are_not_imported(name: str, value: bytes) -> None:

@@ -1,11 +1,14 @@
 """The rows of days and of months: what is stored of each, and how a row goes on after a restart. Pure.
 
 A row is JSON, compressed: ten years take few megabytes. A row that is begun can be continued, whoever wrote
-it: all that adds up in a day stands in its row.
+it: all that adds up in a day stands in its row. Most of a row are its flows and services, lists of words and
+a number each. Tables of many days take them as they are written, or leave them out, since to read them takes
+the most time.
 """
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections import Counter
 from typing import Any, Final
@@ -14,7 +17,7 @@ import orjson
 
 from ...wording import parse_rfc3339, rfc3339
 from ..lifecycle import LIVE_STATES, STATE_BY_WIRE_NAME, Event, State
-from .calendar import begin_of, month_of
+from .calendar import begin_of
 
 # The beginnings of the names of kept values.
 DAYS: Final = "day"
@@ -22,6 +25,9 @@ MONTHS: Final = "month"
 # No row is longer.
 ROW_BYTES_MAX: Final = 64 * 1024
 HOLDS_MAX: Final = 20
+# Members that are lists of lists, and what these begin with.
+_LISTS: Final = {name: f'"{name}":[['.encode() for name in ("flows", "services")}
+_WORD: Final = re.compile(r"[a-z0-9_.-]{1,64}")
 _DIGITS: Final = 3
 _ADDED: Final = frozenset(
     (
@@ -57,13 +63,70 @@ def unpacked(value: bytes, key: str, name: str) -> bytes:
 def check(kind: str, name: str, value: bytes) -> None:
     """Raise an error of `UNUSABLE` unless `value` is a whole row of the day or month `name`, as stored."""
     if kind == DAYS:
-        day = Day.of(unpacked(value, "date", name), forecast=True)
-        rfc3339(parse_rfc3339(day.stock["counted_at"]))
-        [(str(service), int(count)) for service, count in day.stock["services"]]
-        begin_of(month_of(name))
+        parse_rfc3339(f"{name}T00:00:00Z")
+        row = unpacked(value, "date", name)
+        Day.of(row, forecast=True)
+        _check_stock(row, orjson.loads(row))
     else:
-        Month.of(unpacked(value, "month", name))
-        begin_of(name)
+        month = Month.of(unpacked(value, "month", name))
+        for each in (name, *month.here):
+            begin_of(each)
+
+
+def _check_stock(row: bytes, document: dict[str, Any]) -> None:
+    """Raise an error of `UNUSABLE` unless tables can take what `row` has as it is written."""
+    for member in _LISTS:
+        lists = document[member]
+        if lists_of(row, member) != orjson.dumps(lists)[2:-2] or not all(map(_is_counted, lists)):
+            raise ValueError(f"its {member} are no words and numbers")
+    rfc3339(parse_rfc3339(document["counted_at"]))
+    texts = ("date", "counted_at", "holds", *_LISTS)
+    if not _is_figures([value for name, value in document.items() if name not in texts]):
+        raise ValueError("a figure is text")
+
+
+def _is_counted(entry: list[Any]) -> bool:
+    """Return whether a list is words and a number."""
+    return all(map(_WORD.fullmatch, entry[:-1])) and type(entry[-1]) is int
+
+
+def _is_figures(value: Any) -> bool:
+    """Return whether no text is in a value, or in what it contains."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    return all(map(_is_figures, value)) if isinstance(value, list) else not isinstance(value, str)
+
+
+def _place_of(row: bytes, member: str) -> tuple[int, int]:
+    """Return from where to where the row of a day has the lists in a member; an empty place without lists.
+
+    The outer brackets, and those of the first and last list, are left out.
+    """
+    # Within a text, quotes look otherwise.
+    begin = row.find(_LISTS[member])
+    if begin < 0:
+        return 0, 0
+    begin += len(_LISTS[member])
+    # Words have no colons, and to find one takes far less time than to find brackets among others.
+    return begin, row.rfind(b"]]", begin, row.find(b":", begin))
+
+
+def lists_of(row: bytes, member: str) -> bytes:
+    """Return the lists in a member of the row of a day as JSON, without the brackets of the first and last.
+
+    They are words and a number each; without lists, return nothing.
+    """
+    begin, end = _place_of(row, member)
+    return row[begin:end]
+
+
+def figures(row: bytes) -> dict[str, Any]:
+    """Return the members of the row of a day, with an empty list each for flows and services."""
+    for member in _LISTS:
+        begin, end = _place_of(row, member)
+        row = row[:begin] + row[end:]
+    document: dict[str, Any] = orjson.loads(row)
+    return document
 
 
 def is_registration(flow: Flow) -> bool:

@@ -40,26 +40,6 @@ COHORT_NAMES: Final = (
 )
 
 
-def flow_rows(days: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Yield a row for each kind of transition of each day."""
-    for day in days:
-        for from_state, to_state, reason, count in day["flows"]:
-            yield {
-                "date": day["date"],
-                "from": from_state,
-                "to": to_state,
-                "reason": reason,
-                "nodes": count,
-            }
-
-
-def service_rows(days: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Yield a row for each service of each day."""
-    for day in days:
-        for service, count in day["services"]:
-            yield {"date": day["date"], "service": service, "nodes": count}
-
-
 def cohort_rows(months: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
     """Yield a row for each month of registration, from the rows of all months, the earliest first.
 
