@@ -1,8 +1,10 @@
 """Nodes that callers watch: what happened to each, looked for once a second; subscribers and waits get it.
 
-Heartbeats and changes tell nobody. A look compares a few columns of the watched nodes with the last look, so
-every process sees what its copy of the directory shows, and nodes that nobody watches cost nothing. For a
-subscriber, only what happened to each node is kept until it reads; what it gets is how the node is then.
+Heartbeats and changes tell nobody. A look compares columns with the last look, so every process sees what its
+copy of the directory shows. Revisions and states are compared for many slots at once. Signs of life matter
+only after a silence: a node is looked at just often enough to see its silence come, and each time from then
+on. For a subscriber, only what happened to each node is kept until it reads; what it gets is how the node is
+then.
 """
 
 from __future__ import annotations
@@ -13,12 +15,12 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from itertools import islice
+from math import inf
 from typing import Any, Final, NamedTuple
 
 from ...clock import Now
 from ...directory.directory import Directory
 from ...directory.lifecycle import State
-from ...directory.state.columns import picker
 from ...directory.state.node import (
     LEFT,
     OBSERVED,
@@ -33,7 +35,11 @@ from ..wire.describing import descriptions
 TICK_S: Final = 1.0
 # An id alone keeps proxies from dropping a quiet connection, and shows soon that a client has left.
 ALIVE_TICKS: Final = 5
-# Nodes that are looked at, and subscribers that are woken, in one turn of the loop.
+# Slots whose columns are compared at once.
+SPAN_SLOTS: Final = 128
+# Spans are looked at in turns, by their numbers.
+_SPREAD: Final = 40
+# Nodes and spans that are looked at, and subscribers that are woken, in one turn of the loop.
 NODES_PER_TURN: Final = 1_000
 WAKES_PER_TURN: Final = 64
 # Nodes that one piece of a stream tells of.
@@ -109,19 +115,34 @@ class _Key(NamedTuple):
 class Watched:
     """A node that somebody watches, as it was at the last look; `slot` is None if it is unknown.
 
-    `seen` are its revision, state and last sign of life; it is silent after `due_s`, in attended seconds. A
-    node that is unknown or hidden has no `face`.
+    `seen` are its revision, state and last sign of life; an active node is silent after `due_s`, in attended
+    seconds. A node that is unknown or hidden has no `face`. It is in the set `among`.
     """
 
-    __slots__ = ("due_s", "face", "node_id", "seen", "slot", "watchers")
+    __slots__ = ("among", "due_s", "face", "node_id", "seen", "slot", "watchers")
 
-    def __init__(self, node_id: str) -> None:
+    def __init__(self, node_id: str, among: set[Watched]) -> None:
         self.node_id = node_id
+        self.among = among
         self.slot: int | None = None
         self.seen = _UNSEEN
-        self.due_s = 0.0
+        self.due_s = inf
         self.face: Face | None = None
         self.watchers: set[Watcher | Wait] = set()
+
+
+class Span:
+    """Watched nodes in a run of slots, and the revisions and states of that run at the last look.
+
+    All of its nodes are looked at again at `next_s`, in attended seconds.
+    """
+
+    __slots__ = ("columns", "next_s", "nodes")
+
+    def __init__(self, next_s: float) -> None:
+        self.nodes: set[Watched] = set()
+        self.columns: tuple[Sequence[int], ...] = ()
+        self.next_s = next_s
 
 
 class Wait:
@@ -220,6 +241,14 @@ class Watching:
         self.stopped = False
         self._stopping = asyncio.Event()
         self.nodes: dict[str, Watched] = {}
+        # By number. All nodes are in one of them, or unknown.
+        self._spans: dict[int, Span] = {}
+        self._unknown: set[Watched] = set()
+        # Active nodes that may fall silent before the next look at all nodes of their span, or have.
+        self._close: set[Watched] = set()
+        # From one look at all nodes of a span to the next. After a sign of life, no node is silent for three
+        # times as long, so each such sign is seen in time, or its node is close already.
+        self._round_s = min(directory.paces.slack_s) / 3
         # Descriptions that were made since the last tick began, for all subscribers.
         self._made: dict[_Key, bytes] = {}
         # Until then, every subscriber was told of everything or has it pending: attended seconds, revision.
@@ -257,6 +286,8 @@ class Watching:
             node.watchers.discard(watcher)
             if not node.watchers:
                 self.nodes.pop(node.node_id, None)
+                node.among.discard(node)
+                self._close.discard(node)
 
     def take(self, watcher: Watcher) -> bytes:
         """Return what `watcher` has not been told, or a part of it; nothing if it knows everything."""
@@ -278,11 +309,8 @@ class Watching:
         self.ticks += 1
         position = self._present_position(now)
         woken: list[Watcher | Wait] = []
-        nodes = list(self.nodes.values())
-        for first in range(0, len(nodes), NODES_PER_TURN):
-            for node in self._differing(nodes[first : first + NODES_PER_TURN]):
-                woken += self._look(node)
-            yield
+        yield from self._look_at_spans(now, woken)
+        yield from self._look_at_others(now, woken)
         self._position = position
         waits = list(self.waits)
         for first in range(0, len(waits), NODES_PER_TURN):
@@ -317,31 +345,57 @@ class Watching:
         """Return the node as it is watched already, or as it is now."""
         node = self.nodes.get(node_id)
         if node is None:
-            node = self.nodes[node_id] = Watched(node_id)
-            self._see(node, self._registry.slot_of(node_id))
+            node = self.nodes[node_id] = Watched(node_id, self._unknown)
+            self._see(node, self._registry.slot_of(node_id), self._now())
         return node
 
-    def _differing(self, nodes: Sequence[Watched]) -> list[Watched]:
-        """Return those of `nodes` that are not as they were, and those that are known now."""
-        registry = self._registry
-        known = [node for node in nodes if node.slot is not None]
-        pick = picker([node.slot for node in known if node.slot is not None])
-        seen = zip(pick(registry.revisions), pick(registry.states), pick(registry.last_seen_s), strict=True)
-        found = [node for node, present in zip(known, seen, strict=True) if present != node.seen]
-        if len(known) < len(nodes):
-            slot_of = registry.slot_of
-            found += [node for node in nodes if node.slot is None and slot_of(node.node_id) is not None]
-        return found
+    def _look_at_spans(self, now: Now, woken: list[Watcher | Wait]) -> Iterator[None]:
+        """Look at nodes whose record or state changed, and now and then at all nodes of a span."""
+        revisions, states, looked_at = self._registry.revisions, self._registry.states, 0
+        for number, span in list(self._spans.items()):
+            slots = slice(number * SPAN_SLOTS, (number + 1) * SPAN_SLOTS)
+            columns, is_due = (revisions[slots], states[slots]), span.next_s <= now.attended_s
+            if not span.nodes:
+                del self._spans[number]
+            elif is_due or columns != span.columns:
+                span.columns = columns
+                if is_due:
+                    span.next_s = now.attended_s + self._round_s
+                # A look may move a node to another span.
+                for node in list(span.nodes):
+                    if is_due or self._columns_of(node.slot)[:2] != node.seen[:2]:
+                        woken += self._look(node, now)
+                looked_at += len(span.nodes)
+            looked_at += 1
+            if looked_at >= NODES_PER_TURN:
+                looked_at = 0
+                yield
 
-    def _look(self, node: Watched) -> list[Watcher | Wait]:
+    def _look_at_others(self, now: Now, woken: list[Watcher | Wait]) -> Iterator[None]:
+        """Look at nodes that may be silent, and at those that were unknown."""
+        slot_of = self._registry.slot_of
+        for nodes in (list(self._close), list(self._unknown)):
+            for first in range(0, len(nodes), NODES_PER_TURN):
+                for node in nodes[first : first + NODES_PER_TURN]:
+                    # Meanwhile, nobody may watch it any more.
+                    if node.watchers and (node.slot is not None or slot_of(node.node_id) is not None):
+                        woken += self._look(node, now)
+                yield
+
+    def _look(self, node: Watched, now: Now) -> Sequence[Watcher | Wait]:
         """Find out what happened to a node. Return who is to be woken."""
-        slot, before, due_s = self._registry.slot_of(node.node_id), node.face, node.due_s
-        revision, state, _ = node.seen
-        self._see(node, slot)
+        (revision, state, last_s), before, due_s = node.seen, node.face, node.due_s
+        if node.slot is not None:
+            present = self._columns_of(node.slot)
+            if present == node.seen or (present[:2] == (revision, state) and present[2] <= due_s):
+                # Nothing, or a sign of life in time.
+                self._hear(node, present, now)
+                return ()
+        self._see(node, self._registry.slot_of(node.node_id), now)
         revision_now, state_now, last_s = node.seen
         heard = state_now == State.ACTIVE and (last_s > due_s or state != State.ACTIVE)
         if (revision_now, state_now) == (revision, state) and not heard:
-            return []
+            return ()
         what = happened(before, node.face, heard=heard)
         woken = list[Watcher | Wait]()
         for watcher in node.watchers:
@@ -364,21 +418,43 @@ class Watching:
         forecast = self._directory.forecast
         return forecast is not None and node.slot is not None and forecast.is_late(node.slot, now.attended_s)
 
-    def _see(self, node: Watched, slot: int | None) -> None:
+    def _see(self, node: Watched, slot: int | None, now: Now) -> None:
         """Note how a node is now."""
         registry, node.slot = self._registry, slot
-        if slot is None:
-            node.seen, node.face = _UNSEEN, None
-            return
-        last_s = registry.last_seen_s[slot]
-        if node.seen[2] != last_s:
-            node.due_s = self._silent_from_s(slot, last_s)
-        node.seen = (registry.revisions[slot], registry.states[slot], last_s)
-        if not is_visible(registry.flags[slot]):
+        node.among.discard(node)
+        node.among = self._unknown if slot is None else self._span_of(slot, now).nodes
+        node.among.add(node)
+        self._hear(node, self._columns_of(slot), now)
+        if slot is None or not is_visible(registry.flags[slot]):
             node.face = None
             return
         held = registry.service_set(slot)
         node.face = Face(registry.texts[slot], held.services, held.region, registry.flags[slot])
+
+    def _columns_of(self, slot: int | None) -> tuple[int, int, float]:
+        if slot is None:
+            return _UNSEEN
+        registry = self._registry
+        return registry.revisions[slot], registry.states[slot], registry.last_seen_s[slot]
+
+    def _span_of(self, slot: int, now: Now) -> Span:
+        number = slot // SPAN_SLOTS
+        if number not in self._spans:
+            self._spans[number] = Span(now.attended_s + number % _SPREAD / _SPREAD * self._round_s)
+        return self._spans[number]
+
+    def _hear(self, node: Watched, seen: tuple[int, int, float], now: Now) -> None:
+        """Note the columns of a node, and whether it may be silent soon."""
+        _, state, last_s = seen
+        if node.slot is None or state != State.ACTIVE:
+            node.due_s = inf
+        elif last_s != node.seen[2] or node.due_s == inf:
+            node.due_s = self._silent_from_s(node.slot, last_s)
+        node.seen = seen
+        if node.due_s < now.attended_s + 2 * self._round_s:
+            self._close.add(node)
+        else:
+            self._close.discard(node)
 
     def _silent_from_s(self, slot: int, last_s: float) -> float:
         """Return from when on a node that was heard at `last_s` counts as silent."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
 from typing import Any
 
@@ -14,6 +15,8 @@ from openred_central.api.feed.watching import (
     RESUME_MARGIN_S,
     WHAT,
     Face,
+    Span,
+    Watched,
     Watcher,
     happened,
 )
@@ -118,6 +121,25 @@ def test_a_sign_of_life_of_a_late_active_node_is_told(forecast: bool) -> None:
     party.take(watcher)
     party.world.wait(1.6 * party.world.directory.first_gap_s)
     assert party.world.call("GET", "/nodes/a").document["state"] == "active"
+    assert party.told(watcher) == []
+    party.world.call("POST", "/heartbeat/a")
+    assert party.told(watcher) == [("a", ["heard"])]
+
+
+def test_a_node_whose_sign_of_life_was_known_before_its_state_falls_silent_like_others() -> None:
+    party = Party("a")
+    watcher = party.join("a")
+    party.take(watcher)
+    party.world.wait(200 * DAY_S)
+    registry = party.world.directory.nodes.registry
+    slot = registry.slot_of("a")
+    assert slot is not None
+    # A follower hears of signs of life before it hears of their transitions.
+    registry.last_seen_s[slot] = party.world.now().attended_s
+    assert party.told(watcher) == []
+    party.world.call("POST", "/heartbeat/a")
+    assert party.told(watcher) == [("a", ["heard"])]
+    party.world.wait(1.6 * party.world.directory.first_gap_s)
     assert party.told(watcher) == []
     party.world.call("POST", "/heartbeat/a")
     assert party.told(watcher) == [("a", ["heard"])]
@@ -281,18 +303,44 @@ def test_a_subscriber_that_does_not_read_costs_no_more_than_its_nodes() -> None:
     assert event.document["node"]["address"] == "192.0.2.100"
 
 
+def kept() -> int:
+    """Return how much is kept of nodes that are watched."""
+    gc.collect()
+    return sum(isinstance(found, Watched | Span) for found in gc.get_objects())
+
+
 async def test_nothing_is_kept_of_who_left() -> None:
-    party = Party("a", "b")
+    party, before = Party("a", "b"), kept()
     watchers = [party.join("a", "b"), party.join("b", "c")]
     wait = party.watching.wait("a")
     assert wait is not None
+    party.look()
+    assert kept() > before
     for watcher in watchers:
         await watcher.aclose()
         await watcher.aclose()
     party.watching.leave(wait)
-    assert not party.watching.nodes
+    party.look()
+    del watchers, watcher, wait
+    assert kept() == before
     assert not party.watching.watchers
     assert not party.watching.waits
+
+
+def test_nothing_is_kept_of_who_left_during_a_look() -> None:
+    party, before = Party("a"), kept()
+    late, watcher = party.join("a"), party.join("b")
+    party.world.wait(1.6 * party.world.directory.first_gap_s)
+    party.look()
+    turns = party.watching.tick()
+    next(turns)
+    party.watching.leave(watcher)
+    party.world.register(node_id="b")
+    assert list(turns)
+    party.watching.leave(late)
+    party.look()
+    del late, watcher
+    assert kept() == before
 
 
 async def test_a_stream_ends_with_the_process() -> None:
