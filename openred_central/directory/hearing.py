@@ -38,7 +38,13 @@ def hearing(nodes: Nodes, expiry: Expiry) -> Callable[[int, Now], None]:
         attended_s, wall_s, _ = now
         gap_s = attended_s - last_seen_s[slot]
         if gap_s >= COUNTED_GAP_S_MIN:
-            usual_gap_s[slot] = _usual_gap_s(usual_gap_s[slot], gap_s)
+            # Comparisons, because `min` and `max` are slower.
+            usual_s = usual_gap_s[slot]
+            if gap_s > usual_s:
+                most_s = USUAL_GAP_GROWTH * (usual_s if usual_s > COUNTED_GAP_S_MIN else COUNTED_GAP_S_MIN)
+                usual_gap_s[slot] = gap_s if gap_s < most_s else most_s
+            elif gap_s >= COUNTED_GAP_SHARE_MIN * usual_s:
+                usual_gap_s[slot] = usual_s + USUAL_GAP_WEIGHT * (gap_s - usual_s)
         # A node is in question only after a longer silence, or if its transition failed.
         if not 0 <= gap_s < tolerance_s or slot in set_aside:
             expiry.sign_of_life(slot, Event.SIGN_OF_LIFE, now)
@@ -49,12 +55,3 @@ def hearing(nodes: Nodes, expiry: Expiry) -> Callable[[int, Now], None]:
         marks[slot // slots_each] = 1
 
     return hear
-
-
-def _usual_gap_s(usual_s: float, gap_s: float) -> float:
-    """Return the usual gap, in seconds, after a gap of `gap_s`, which is at least `COUNTED_GAP_S_MIN`."""
-    if gap_s > usual_s:
-        return min(gap_s, USUAL_GAP_GROWTH * max(usual_s, COUNTED_GAP_S_MIN))
-    if gap_s >= COUNTED_GAP_SHARE_MIN * usual_s:
-        return usual_s + USUAL_GAP_WEIGHT * (gap_s - usual_s)
-    return usual_s

@@ -19,7 +19,8 @@ BATCH_ROWS: Final = 1_000
 class Process:
     """A process that serves `directory`, and knows the time by `attended`.
 
-    `tick_s` is the longest time between two calls of `tick`. `commit` takes what is to be stored.
+    `tick_s` is the longest time between two calls of `tick`. `commit` takes the records that are to be
+    stored; if it is None, nothing is.
     """
 
     def __init__(
@@ -28,7 +29,7 @@ class Process:
         attended: AttendedTime,
         *,
         tick_s: float,
-        commit: Callable[[Batch], object],
+        commit: Callable[[Batch], object] | None,
     ) -> None:
         self.directory, self.attended, self._commit = directory, attended, commit
         self.scheduler = Scheduler(
@@ -54,15 +55,18 @@ class Process:
                 more = True
         self.save()
 
-    def save(self, *, flush: bool = False) -> None:
-        """Save all changes of records; with `flush`, also signs of life and what was learned."""
-        saving = self.directory.saving
-        while flush or saving.pending_records:
-            batch = saving.take_changes(BATCH_ROWS, self.attended.now(), flush=flush)
+    def save(self) -> None:
+        """Save all changes of records."""
+        saving, changes = self.directory.saving, self.directory.nodes.changes
+        if self._commit is None:
+            # Nobody would read the records, and to make them takes long.
+            changes.take(changes.noted)
+            return
+        while saving.pending_records:
+            batch = saving.take_changes(BATCH_ROWS, self.attended.now(), flush=False)
             if batch is None:
                 break
             self._commit(batch)
-            flush = flush and bool(saving.pending)
 
     def visit(self, passed_s: float, *, apart_s: float, ahead: Iterable[int]) -> None:
         """Make the visits of `passed_s` seconds, and those of the slots that come `ahead` of their turn.

@@ -9,6 +9,8 @@ from __future__ import annotations
 from array import array
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from itertools import compress
+from operator import not_
 from random import Random
 from typing import Final, NamedTuple
 
@@ -20,7 +22,6 @@ from ..directory.registration import Registration
 from ..directory.state.node import Profile, Transition
 from ..errors import CallerError
 from ..settings.config import Configuration
-from ..storage.store import MemoryStore
 from .clients import Kind as ClientKind
 from .clients import woken
 from .clock import VirtualClock
@@ -37,8 +38,6 @@ STEP_S_MIN: Final = 60
 STEP_S_MAX: Final = 6 * 3_600
 # Each node is visited once in so many paces.
 PACES_PER_VISIT: Final = 8
-# It is also visited when it is late by this part of a pace, and when it returns from that.
-ABSENCES_PER_PACE: Final = 2
 # The wall time at which a world begins: a Monday at 0 h.
 BEGIN_AT: Final = 1_800_230_400.0
 # A flood registers so many nodes, and a directory has so much room, as a share of all machines.
@@ -109,8 +108,8 @@ class World:
         # The next sign of life of each machine, and the place of the time up in which it lies.
         self._next_at, self._places = array("I", [0]) * count, array("I", [0]) * count
         # The machines that send a sign of life in each step.
-        self._calendar: defaultdict[int, array[int]] = defaultdict(lambda: array("I"))
-        # Nodes that are visited at the end of each step, ahead of their turn.
+        self._calendar = [array("I") for _ in range(setting.steps + 1)]
+        # Nodes visited at the end of each step ahead of their turn: late by a pace, or back from that.
         self._visits_ahead: defaultdict[int, array[int]] = defaultdict(lambda: array("I"))
         # Machines whose nodes died by silence.
         self._dead = bytearray(count)
@@ -129,7 +128,6 @@ class World:
                 self._begin(faults.pop(0), step)
             self._pass_step(step)
             if end // WEEK_S > begin // WEEK_S and step >= self._down_until:
-                self.process.save(flush=True)
                 self._ask(end, step)
             if end // MONTH_S > begin // MONTH_S:
                 self._note_month(end)
@@ -143,10 +141,11 @@ class World:
             attended = WallTime(self.clock, BEGIN_AT, self._attended_s)
         else:
             attended = AttendedTime(self.clock, attended_s=self._attended_s, tick_s=self.step_s)
-        return Process(self.directory, attended, tick_s=self.step_s, commit=MemoryStore().commit)
+        return Process(self.directory, attended, tick_s=self.step_s, commit=None)
 
     def _pass_step(self, step: int) -> None:
-        step_s, calling = self.step_s, self._calendar.pop(step, ())
+        step_s, calling = self.step_s, self._calendar[step]
+        self._calendar[step] = array("I")
         if step < self._down_until:
             self._fail(calling, self._down_until)
             self.clock.advance(step_s)
@@ -193,18 +192,18 @@ class World:
         runs = self.process.attended.attending
         ahead_s = now.wall_s - now.monotonic_s
         attended_s, begin = now.attended_s, now.attended_s - now.monotonic_s
-        is_cut = step < self._region_until
         directory, new, step_s, calendar = self.directory, tuple.__new__, self.step_s, self._calendar
         hear, advise, paces = directory.hear, directory.paces.advise, directory.nodes.habits.paces
-        states, slots, next_at = directory.nodes.registry.states, self._slots, self._next_at
+        states, slots = directory.nodes.registry.states, self._slots
+        places, next_at = self._places, self._next_at
         starts, ends, firsts = self.machines.starts, self.machines.ends, self.machines.firsts
-        places, chance, active, heard = self._places, self._chance, State.ACTIVE, 0
-        ahead, missed_s = self._visits_ahead, self.setting.pace_s / ABSENCES_PER_PACE
+        # A plain number compares faster.
+        active, chance, refused = int(State.ACTIVE), self._chance, 0
+        ahead, missed_s = self._visits_ahead, self.setting.pace_s
+        if step < self._region_until:
+            calling = self._without_cut_region(calling)
         for number in calling:
-            if is_cut and self.machines.regions[number] == CUT_REGION:
-                self._fail((number,), self._region_until)
-                continue
-            at, slot = next_at[number], slots[number]
+            at, slot, place = next_at[number], slots[number], places[number]
             if runs:
                 attended_s = begin + at
             moment = new(Now, (attended_s, ahead_s + at, at))
@@ -213,15 +212,14 @@ class World:
             else:
                 slot = self._revive(number, moment)
                 if slot == NOWHERE:
+                    refused += 1
                     self._plan(number, self.machines.again(number, (step + 1) * step_s, self._chance))
                     continue
-            heard += 1
             advice_s = advise[paces[slot]](slot, attended_s)
             at += int(advice_s) if advice_s < ADVICE_S_MAX else int(ADVICE_S_MAX)
-            if at >= ends[places[number]]:
+            if at >= ends[place]:
                 # It is not up any more.
-                ups = range(places[number] + 1, firsts[number + 1])
-                found = woken(OFFLINE, starts, ends, ups, at, chance)
+                found = woken(OFFLINE, starts, ends, range(place + 1, firsts[number + 1]), at, chance)
                 if found is None or found[0] >= at + missed_s:
                     ahead[at // step_s + 1].append(number)
                 if found is None:
@@ -231,7 +229,13 @@ class World:
                 at, places[number] = int(found[0]), found[1]
             next_at[number] = at
             calendar[at // step_s].append(number)
-        self.tally.heartbeats += heard
+        self.tally.heartbeats += len(calling) - refused
+
+    def _without_cut_region(self, calling: Sequence[int]) -> Sequence[int]:
+        """Return the machines whose calls reach the directory, and let the others fail."""
+        is_cut = [self.machines.regions[number] == CUT_REGION for number in calling]
+        self._fail(list(compress(calling, is_cut)), self._region_until)
+        return list(compress(calling, map(not_, is_cut)))
 
     def _fail(self, calling: Sequence[int], until: int) -> None:
         """Let machines call in vain, again and again until a step begins."""

@@ -41,9 +41,18 @@ def chance_of(odds: float) -> float:
 _ON_TIME: Final = tuple(logit(byte / FULL) for byte in range(FULL + 1))
 _SMOOTH_FULL: Final = NIBBLE_FULL * sum(weight for _, weight in SMOOTHING)
 _SMOOTH: Final = tuple(logit(total / _SMOOTH_FULL) for total in range(_SMOOTH_FULL + 1))
-# By hour: the byte and the shift of each of the hours around it, with its weight.
+
+
+def _weighed(hour: int, place: int) -> tuple[int, ...]:
+    """Return by byte of a profile at `place` the weighed sum of those of its hours that are near `hour`."""
+    weights = {(hour + offset) % HOURS: weight for offset, weight in SMOOTHING}
+    low, high = weights.get(2 * place, 0), weights.get(2 * place + 1, 0)
+    return tuple(low * (byte & NIBBLE_FULL) + high * (byte >> 4) for byte in range(256))
+
+
+# By hour: the three bytes that have the hours around it, and the weighed sum of each.
 _NEARBY: Final = tuple(
-    tuple((((hour + offset) % HOURS) // 2, 4 * ((hour + offset) % 2), weight) for offset, weight in SMOOTHING)
+    tuple((place, _weighed(hour, place)) for place in sorted({(hour + o) % HOURS // 2 for o, _ in SMOOTHING}))
     for hour in range(HOURS)
 )
 _MEAN: Final = tuple(logit(total / _PROFILE_FULL) for total in range(_PROFILE_FULL + 1))
@@ -56,9 +65,8 @@ def steady_odds(habits: Habits, slot: int, hour: int, *, obeys: bool) -> float:
     """
     first, at_hour, on_time, mean = FOLLOWS if obeys else IGNORES
     profile = habits.profile[PROFILE_BYTES * slot : PROFILE_BYTES * (slot + 1)]
-    smooth = 0
-    for place, shift, weight in _NEARBY[hour]:
-        smooth += weight * (profile[place] >> shift & NIBBLE_FULL)
+    (early, early_sums), (middle, middle_sums), (late, late_sums) = _NEARBY[hour]
+    smooth = early_sums[profile[early]] + middle_sums[profile[middle]] + late_sums[profile[late]]
     return (
         first
         + at_hour * _SMOOTH[smooth]

@@ -51,8 +51,6 @@ WARM_S: Final = 1_200.0
 STORED_AFTER_S: Final = 6 * HOUR_S
 # Slots that are visited in one piece of work; then requests get a turn. They divide a chunk.
 PIECE_SLOTS: Final = 16
-# From so many cells before a sign of life on, at least one due lies before it.
-CELLS_BACK: Final = 2
 # A node that sends heartbeats ahead of its due tells less of the hour, since it chose the moment.
 EARLY_WEIGHT: Final = 0.25
 # Names of kept values: the chunk of a number, the returns of all nodes, and how good the chances are.
@@ -93,7 +91,6 @@ class Visiting:
         self._next_slot = 0
         # Facts about the chunk whose visit is under way.
         self._is_first = self._is_daily = False
-        self._chunk_passed_s = 0.0
         self._round_s: float | None = None
         # When this run began.
         self._began_s = inf
@@ -158,13 +155,17 @@ class Visiting:
             self._habits.pace_first = self._pacing.code(QUICK)
 
     def visit_ahead(self, slot: int, now: Now) -> None:
-        """Visit one node ahead of its turn; all that is counted in a round waits for that."""
-        if self._habits.seen_s[slot]:
-            chunk = slot // CHUNK_SLOTS
-            round_facts = self._is_first, self._is_daily, self._late[chunk], self._obeying[chunk]
-            self._is_first = self._is_daily = False
-            self._visit_slots(range(slot, slot + 1), now)
-            self._is_first, self._is_daily, self._late[chunk], self._obeying[chunk] = round_facts
+        """Learn of one node that nothing excuses ahead of its turn, but not before the first of its chunk.
+
+        All that is counted in a round waits for that.
+        """
+        chunk = slot // CHUNK_SLOTS
+        if chunk < len(self._visited_s) and self._visited_s[chunk] and self._registry.states[slot]:
+            self._learn(slot, now)
+            if self._habits.bits[slot] & LATE:
+                self._renew_late_odds(slot, now.attended_s)
+            else:
+                self._renew_odds(slot, now)
 
     def note_all(self) -> None:
         """Note all chunks that changed since they were stored: the server stops."""
@@ -222,8 +223,8 @@ class Visiting:
         self._make_room(chunk)
         self._is_first = not self._visited_s[chunk]
         # The stored time may be ahead: a kill or an older snapshot sets attended time back.
-        self._chunk_passed_s = self._passed_s[chunk] = min(self._passed_s[chunk] or now_s, now_s)
-        self._is_daily = now_s - self._chunk_passed_s >= (VISITS_PER_DAY - 0.5) * self.visit_s
+        self._passed_s[chunk] = min(self._passed_s[chunk] or now_s, now_s)
+        self._is_daily = now_s - self._passed_s[chunk] >= (VISITS_PER_DAY - 0.5) * self.visit_s
         self._late[chunk] = self._obeying[chunk] = 0
 
     def _close(self, chunk: int, now_s: float) -> None:
@@ -231,10 +232,10 @@ class Visiting:
         self._visited_s[chunk] = now_s
         self.visits += 1
         if self._is_daily:
-            self._passed_s[chunk] = now_s
             if not chunk:
-                self._returns.age(now_s - self._chunk_passed_s)
+                self._returns.age(now_s - self._passed_s[chunk])
                 self._note_returns()
+            self._passed_s[chunk] = now_s
         change, stored_s = self._habits.changes[chunk], self._stored_s[chunk]
         if change == URGENT or (change and now_s - stored_s >= STORED_AFTER_S):
             self._note(chunk, now_s)
@@ -262,31 +263,36 @@ class Visiting:
                 habits.forget(slot)
 
     def _visit_slot(self, slot: int, flags: int, now: Now) -> None:
-        habits, now_s, is_daily = self._habits, now.attended_s, self._is_daily
-        was_late, code = habits.bits[slot] & LATE, habits.paces[slot]
-        last_s, seen_s = self._registry.last_seen_s[slot], habits.seen_s[slot]
+        habits, chunk, is_daily = self._habits, slot // CHUNK_SLOTS, self._is_daily
+        was_late = habits.bits[slot] & LATE
         if self._is_first:
-            self._look_first(slot, last_s, now)
-        elif not seen_s:
+            self._look_first(slot, self._registry.last_seen_s[slot], now)
+        else:
+            self._learn(slot, now)
+        if habits.bits[slot] & LATE:
+            self._late[chunk] += 1
+            # The odds of a node that stays late hardly change.
+            if is_daily or self._is_first or not was_late:
+                self._renew_late_odds(slot, now.attended_s)
+        else:
+            odds = self._renew_odds(slot, now)
+            if is_discoverable(flags):
+                self._scores[in_time_score(odds, now.attended_s - self._registry.last_seen_s[slot])] += 1
+            self._pacing.count(habits.bits[slot] >> NEED_SHIFT)
+        self._obeying[chunk] += habits.follows(slot)
+        if is_daily:
+            self._pass(slot, flags, now.attended_s)
+
+    def _learn(self, slot: int, now: Now) -> None:
+        """Learn from what was heard of a node since its last visit, or was not."""
+        habits, last_s = self._habits, self._registry.last_seen_s[slot]
+        seen_s, slack_s = habits.seen_s[slot], self._paces.slack_s[habits.paces[slot]]
+        if not seen_s:
             self._begin(slot, last_s)
         elif last_s >= seen_s + 1:
             self._fold(slot, last_s, now)
-        elif not was_late and now_s > habits.due_s[slot] + self._paces.slack_s[code]:
+        elif not habits.bits[slot] & LATE and now.attended_s > habits.due_s[slot] + slack_s:
             self._miss(slot, now)
-        is_late = habits.bits[slot] & LATE
-        if not is_late:
-            odds = self._renew_odds(slot, now)
-            if is_discoverable(flags):
-                self._scores[in_time_score(odds, now_s - last_s)] += 1
-            self._pacing.count(habits.bits[slot] >> NEED_SHIFT)
-        else:
-            self._late[slot // CHUNK_SLOTS] += 1
-            # The odds of a node that stays late hardly change.
-            if is_daily or self._is_first or not was_late:
-                self._renew_late_odds(slot, now_s)
-        self._obeying[slot // CHUNK_SLOTS] += habits.follows(slot)
-        if is_daily:
-            self._pass(slot, now)
 
     def _excuse(self, slot: int, now_s: float) -> None:
         """Expect a node only some time after what excuses it now."""
@@ -389,14 +395,8 @@ class Visiting:
         Several may have passed since the last visit. A node that missed one would hardly be heard just when
         another comes.
         """
-        pace, early_s = self._paces.each[code], self._paces.early_s[code]
-        # Dues lie on a grid, so that only those of the last cells are looked at.
-        due_s = max(due_s, int(last_s - CELLS_BACK * pace.cell_s))
-        while True:
-            next_s = due_s + pace.advice_s(slot, due_s)
-            if next_s - early_s > last_s:
-                return due_s
-            due_s = next_s
+        last_due_s = self._paces.each[code].last_due_s(slot, last_s + self._paces.early_s[code])
+        return last_due_s if last_due_s - due_s >= self._paces.ahead_s[code] else due_s
 
     def _miss(self, slot: int, now: Now) -> None:
         """Take in that a due has passed without a sign of life."""
@@ -426,7 +426,7 @@ class Visiting:
         seen_s, due_s = habits.seen_s[slot], habits.due_s[slot]
         if not habits.bits[slot] & RETURNED:
             habits.bits[slot] |= RETURNED
-            since_s = min(max(self._chunk_passed_s - due_s, 0.0), last_s - due_s)
+            since_s = min(max(self._passed_s[slot // CHUNK_SLOTS] - due_s, 0.0), last_s - due_s)
             self._returns.expose(cohort_of(habits, slot), since_s, last_s - due_s, returned=True)
         first_hour = int((self._registry.last_seen_at[slot] - (last_s - due_s)) // HOUR_S % HOURS)
         habits.was_down(slot, first_hour, int((last_s - due_s) // HOUR_S), noise)
@@ -449,13 +449,13 @@ class Visiting:
         odds = round(ODDS_PARTS * logit(self._returns.chance(cohort_of(habits, slot), late_s, DAY_S)))
         habits.odds[slot] = min(max(odds, -ODDS_MAX), ODDS_MAX)
 
-    def _pass(self, slot: int, now: Now) -> None:
+    def _pass(self, slot: int, flags: int, now_s: float) -> None:
         """Do what is due once a day: count the time that a node was late, and choose its pace."""
-        habits, now_s = self._habits, now.attended_s
+        habits = self._habits
         late = habits.bits[slot] & LATE
         if late and not habits.bits[slot] & RETURNED and now_s > habits.due_s[slot]:
             late_s = now_s - habits.due_s[slot]
-            since_s = max(0.0, self._chunk_passed_s - habits.due_s[slot])
+            since_s = max(0.0, self._passed_s[slot // CHUNK_SLOTS] - habits.due_s[slot])
             self._returns.expose(cohort_of(habits, slot), since_s, late_s, returned=False)
         need = habits.bits[slot] >> NEED_SHIFT
         if not late:
@@ -463,7 +463,7 @@ class Visiting:
                 need,
                 habits.days[slot],
                 habits.on_time[slot],
-                discoverable=is_discoverable(self._registry.flags[slot]),
+                discoverable=is_discoverable(flags),
             )
         habits.bits[slot] = need << NEED_SHIFT | late
         if not late:

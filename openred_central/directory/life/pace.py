@@ -63,3 +63,16 @@ class Pace:
                 (mixed ^ mixed >> 15) * _FACTOR & _WORD
             )
         return round(advice_s) if advice_s >= WHOLE_ADVICE_S_MIN else max(0.001, round(advice_s, 3))
+
+    def last_due_s(self, slot: int, at_s: float) -> float:
+        """Return the last due of the node in `slot` up to `at_s`, both in attended seconds."""
+        phase = (slot & _LAST_PHASE) * _PHASE
+        # The last cell whose due may be so early.
+        cell = int(at_s * self._per_s + phase - OFFSET)
+        mixed = (slot * _SLOT_FACTOR + cell * _FACTOR) & _WORD
+        begin_s = (OFFSET + cell - phase) * self.cell_s
+        due_s = begin_s + self._spread_s * ((mixed ^ mixed >> 15) * _FACTOR & _WORD)
+        if due_s <= at_s:
+            return due_s
+        mixed = (mixed - _FACTOR) & _WORD
+        return begin_s - self.cell_s + self._spread_s * ((mixed ^ mixed >> 15) * _FACTOR & _WORD)

@@ -10,6 +10,7 @@ import pytest
 
 from openred_central.directory.discovery import Query
 from openred_central.directory.empathy import visiting
+from openred_central.directory.empathy.on_time import FOLLOWS, SMOOTHING, logit, steady_odds
 from openred_central.directory.empathy.returns import EDGES_S, Returns
 from openred_central.directory.life.pace import CELL, Pace
 from openred_central.directory.lifecycle import State
@@ -19,6 +20,7 @@ from openred_central.directory.state.habits import (
     HOURS,
     ON_TIME_FIRST,
     ON_TIME_WEIGHT,
+    PROFILE_BYTES,
     PROFILE_WEIGHT,
     USUAL_WEIGHT,
     Habits,
@@ -63,6 +65,19 @@ def test_bytes_follow_a_model_in_floats(seed: int) -> None:
     assert sum(map(abs, errors)) / len(errors) < 0.1
     assert max(map(abs, on_time_errors)) < 0.05
     assert abs(sum(octaves) / len(octaves)) < 1.0
+
+
+def test_hours_around_count_by_their_weights(seed: int) -> None:
+    chance, habits = random.Random(seed), Habits()
+    habits.make_room(1)
+    for hour in range(HOURS):
+        habits.profile[:PROFILE_BYTES] = chance.randbytes(PROFILE_BYTES)
+        profile = habits.read(0).profile
+        total = sum(weight for _, weight in SMOOTHING)
+        smooth = sum(weight * profile[(hour + offset) % HOURS] for offset, weight in SMOOTHING) / total
+        first, at_hour, on_time, mean = FOLLOWS
+        expected = first + at_hour * logit(smooth) + on_time * logit(0) + mean * logit(sum(profile) / HOURS)
+        assert steady_odds(habits, 0, hour, obeys=True) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("pace_s", [HOUR_S, DAY_S])

@@ -48,6 +48,15 @@ def test_what_is_heard_in_between_moves_no_due(slot: int, gaps_s: list[float]) -
         assert min(abs(told_s - due_s) for due_s in grid_s) <= 2
 
 
+@given(SLOTS, st.floats(3 * DAY_S, 1e9))
+def test_last_due_is_told_and_none_is_between_it_and_then(slot: int, then_s: float) -> None:
+    pace = Pace(DAY_S)
+    last_due_s = pace.last_due_s(slot, then_s)
+    assert last_due_s <= then_s <= last_due_s + pace.advice_s(slot, last_due_s) + 1
+    before_s = last_due_s - DAY_S / 2
+    assert abs(before_s + pace.advice_s(slot, before_s) - last_due_s) <= 1
+
+
 def test_nodes_do_not_send_in_step() -> None:
     advice_h = [int(Pace(DAY_S).advice_s(slot, 0.0) // HOUR_S) for slot in range(5_000)]
     # From 0.15 of a cell on, in each hour of a day about as many.
