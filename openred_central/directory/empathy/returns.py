@@ -66,15 +66,16 @@ class Returns:
 
         The latenesses are seconds since its due.
         """
-        self.expected += self._sum(cohort, to_s) - self._sum(cohort, from_s)
-        self.happened += returned
         number = bisect_right(EDGES_S, from_s) - 1
-        exposure_s = self.exposure_s[cohort]
+        hazards, sums, exposure_s = self._hazards[cohort], self._sums[cohort], self.exposure_s[cohort]
+        expected = -sums[number] - hazards[number] * (from_s - EDGES_S[number])
         while number + 1 < BINS and EDGES_S[number + 1] < to_s:
             exposure_s[number] += EDGES_S[number + 1] - from_s
             number += 1
             from_s = EDGES_S[number]
         exposure_s[number] += to_s - from_s
+        self.expected += expected + sums[number] + hazards[number] * (to_s - EDGES_S[number])
+        self.happened += returned
         if returned:
             self.events[cohort][number] += 1
 

@@ -439,15 +439,18 @@ class Visiting:
         habits = self._habits
         hour = int((now.wall_s + self.visit_s / 2) // HOUR_S % HOURS)
         odds = round(ODDS_PARTS * steady_odds(habits, slot, hour, obeys=habits.follows(slot)))
-        odds = habits.odds[slot] = min(max(odds, -ODDS_MAX), ODDS_MAX)
+        if not -ODDS_MAX <= odds <= ODDS_MAX:
+            odds = min(max(odds, -ODDS_MAX), ODDS_MAX)
+        habits.odds[slot] = odds
         return odds
 
     def _renew_late_odds(self, slot: int, now_s: float) -> None:
         """Write the odds that a late node is back within a day."""
         habits = self._habits
         late_s = max(0.0, now_s - habits.due_s[slot])
-        odds = round(ODDS_PARTS * logit(self._returns.chance(cohort_of(habits, slot), late_s, DAY_S)))
-        habits.odds[slot] = min(max(odds, -ODDS_MAX), ODDS_MAX)
+        habits.odds[slot] = round(
+            ODDS_PARTS * logit(self._returns.chance(cohort_of(habits, slot), late_s, DAY_S))
+        )
 
     def _pass(self, slot: int, flags: int, now_s: float) -> None:
         """Do what is due once a day: count the time that a node was late, and choose its pace."""
