@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from binascii import a2b_base64
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
+from itertools import repeat
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
@@ -193,6 +194,28 @@ def pack(node_id: bytes, profile: bytes) -> bytes:
         if is_usual and len(port) > 2:
             return b"\0".join((node_id, address, port[1:-1], public_key, rest[5:-2]))
     return b"%b\0\0\0\0%b" % (node_id, profile)
+
+
+def pack_all(node_ids: Sequence[bytes], profiles: Sequence[bytes]) -> list[bytes]:
+    """Return the `pack` of each of some nodes: cheaper than one by one."""
+    heads, separators, rests = zip(*map(bytes.partition, profiles, repeat(b",[],{")), strict=True)
+    joined = b"\n".join(heads)
+    # A usual head, ["<address>",<port>,"<key>", has four quotes, between which stand four pieces.
+    pieces = joined.split(b'"')
+    ports = pieces[2::4]
+    if (
+        all(separators)
+        and len(pieces) == 4 * len(heads) + 1
+        and pieces[0] == b"["
+        and pieces[4:-1:4].count(b"\n[") == joined.count(b"\n") == len(heads) - 1
+        and pieces[-1] == b""
+        and b"\\" not in joined
+        and all(port[:1] == port[-1:] == b"," and len(port) > 2 for port in set(ports))
+        and all(rest[-2:] == b"}]" for rest in set(rests))
+    ):
+        columns = [port[1:-1] for port in ports], pieces[3::4], [rest[:-2] for rest in rests]
+        return list(map(b"\0".join, zip(node_ids, pieces[1::4], *columns, strict=True)))
+    return list(map(pack, node_ids, profiles))
 
 
 def packed_profile(text: bytes) -> bytes:

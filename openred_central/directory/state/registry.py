@@ -19,7 +19,17 @@ from ...errors import InternalBug
 from ..lifecycle import STATES, State
 from ..octaves import CODE_MAX
 from .columns import DIGEST_MASK, RecordColumns, picker, record_digest, record_digests, record_of, spread
-from .node import BLOCKED, HELD, Record, is_discoverable, pack, packed_address, packed_profile, text_bytes
+from .node import (
+    BLOCKED,
+    HELD,
+    Record,
+    is_discoverable,
+    pack,
+    pack_all,
+    packed_address,
+    packed_profile,
+    text_bytes,
+)
 from .pages import NO_SIGN_S, PAGE_SLOTS, PageRun
 from .service_sets import ServiceSet, ServiceSets
 
@@ -343,8 +353,7 @@ class Registry:
         set_ids = self.sets.acquire_many(columns.services, columns.region)
         if len(slots) < slots[-1] + 1 - first:
             self._free.extend(sorted(set(range(first, slots[-1] + 1)).difference(slots)))
-        texts = list(map(pack, columns.node_id, columns.profile))
-        self.texts.extend(spread(texts, slots, first, b""))
+        self.texts.extend(spread(pack_all(columns.node_id, columns.profile), slots, first, b""))
         self.histories.extend(spread(histories, slots, first, ""))
         for column, values in zip(self._columns, columns[2:10], strict=True):
             column.extend(spread(values, slots, first, 0))

@@ -7,19 +7,19 @@ from collections import deque
 from collections.abc import Coroutine, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
-from itertools import repeat
-from typing import Any, Final, TypeVar, get_type_hints
+from typing import Any, Final, TypeVar
 
 import asyncpg
 
 from ...directory.state.changes import Vitals
-from ...directory.state.columns import RecordColumns
+from ...directory.state.columns import RecordColumns, records_of
 from ...directory.state.node import Record, Tombstone
 from ..seen import lay_over, pages_of
 from ..store import Damage, DamageError, StoreError
 from .access import Sealer
 from .connecting import Server
 from .faults import fault
+from .parts import BEFORE_ALL, SELECT_PART, columns_in
 from .thread import LoopThread
 
 Value = TypeVar("Value")
@@ -31,7 +31,6 @@ PARTS_AHEAD: Final = 3
 CLOSE_TIMEOUT_S: Final = 1.0
 
 SELECT_VITALS: Final = f"SELECT seq, {', '.join(Vitals._fields)} FROM openred.cluster"
-SELECT_RECORDS: Final = f"SELECT {', '.join(Record._fields)}, commit_number FROM openred.node ORDER BY slot"
 SELECT_PAGES: Final = (
     "SELECT page, commit_number, signs FROM openred.seen WHERE page BETWEEN $1 AND $2 ORDER BY page"
 )
@@ -41,9 +40,6 @@ SELECT_TOMBSTONES: Final = (
 SELECT_KEPT: Final = "SELECT name, value FROM openred.kept ORDER BY name"
 SELECT_SECRET: Final = "SELECT lineage, value FROM openred.cluster, openred.secret WHERE name = $1"
 SELECT_REVOCATIONS: Final = "SELECT token_id, expires_at FROM openred.revocation ORDER BY token_id"
-# Places of what is text in the database: in a record, and of that what a `Record` has as text.
-_TEXTS: Final = [place for place, kind in enumerate(get_type_hints(Record).values()) if kind in (str, bytes)]
-_PROFILE: Final = Record._fields.index("profile")
 
 
 def sealed_name(lineage: str, name: str) -> str:
@@ -124,48 +120,33 @@ class Reading:
         return vitals_in(self.rows(SELECT_VITALS)[0])
 
     def load_records(self, rows_max: int) -> Iterator[list[Record]]:
-        for columns in self._load(rows_max):
-            columns[_PROFILE] = list(map(str.encode, columns[_PROFILE]))
-            # The columns stand in the order of the fields; `Record._make` would take much longer.
-            yield list(map(tuple.__new__, repeat(Record), zip(*columns, strict=True)))
+        return map(records_of, self.load_columns(rows_max))
 
     def load_columns(self, rows_max: int) -> Iterator[RecordColumns]:
-        for columns in self._load(rows_max):
-            for place in _TEXTS:
-                columns[place] = list(map(str.encode, columns[place]))
-            yield RecordColumns._make(columns)
+        last_slot = BEFORE_ALL
 
-    def _load(self, rows_max: int) -> Iterator[list[Sequence[Any]]]:
-        """Yield records by columns, with what was heard since they were written."""
-        cursor = self._run(self._open(SELECT_RECORDS))
-
-        def begin() -> Future[tuple[list[asyncpg.Record], list[asyncpg.Record]]]:
-            return self._thread.begin(self._records(cursor, rows_max))
+        async def next_part() -> tuple[list[Sequence[Any]], list[asyncpg.Record]]:
+            """Return the columns of the next records, and the pages of their slots."""
+            nonlocal last_slot
+            async with self._turn:
+                columns = columns_in(await self._connection.fetchrow(SELECT_PART, last_slot, rows_max))
+                if not columns:
+                    return [], []
+                last_slot = columns[0][-1]
+                return columns, await self._connection.fetch(SELECT_PAGES, *pages_of(columns[0]))
 
         # The database works on these parts while the caller does on another one.
-        coming = deque(begin() for _ in range(PARTS_AHEAD))
+        coming = deque(self._thread.begin(next_part()) for _ in range(PARTS_AHEAD))
         while True:
-            rows, pages = self._result(coming.popleft())
-            if not rows:
+            columns, pages = self._result(coming.popleft())
+            if not columns:
                 return
-            coming.append(begin())
-            columns: list[Sequence[Any]] = list(zip(*rows, strict=True))
+            coming.append(self._thread.begin(next_part()))
             try:
                 lay_over(columns, columns.pop(), map(tuple, pages), self._left_alone)
             except Damage as error:
                 raise DamageError(f"cannot read {self.location}: {error}; restore a backup") from error
-            yield columns
-
-    async def _records(
-        self, cursor: asyncpg.cursor.Cursor[Any], rows_max: int
-    ) -> tuple[list[asyncpg.Record], list[asyncpg.Record]]:
-        """Return the next records, and the pages of their slots."""
-        async with self._turn:
-            rows = await cursor.fetch(rows_max)
-            if not rows:
-                return [], []
-            slots = [rows[0]["slot"], rows[-1]["slot"]]
-            return rows, await self._connection.fetch(SELECT_PAGES, *pages_of(slots))
+            yield RecordColumns._make(columns)
 
     def load_tombstones(self, rows_max: int) -> Iterator[list[Tombstone]]:
         for rows in self._parts(SELECT_TOMBSTONES, rows_max):
