@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Coroutine, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from typing import Any, Final, TypeVar
@@ -14,12 +14,12 @@ import asyncpg
 from ...directory.state.changes import Vitals
 from ...directory.state.columns import RecordColumns, records_of
 from ...directory.state.node import Record, Tombstone
-from ..seen import lay_over, pages_of
+from ..seen import lay_over
 from ..store import Damage, DamageError, StoreError
 from .access import Sealer
 from .connecting import Server
 from .faults import fault
-from .parts import BEFORE_ALL, SELECT_PART, columns_in
+from .parts import BEFORE_ALL, SELECT_PART, Part, part_in
 from .thread import LoopThread
 
 Value = TypeVar("Value")
@@ -31,9 +31,6 @@ PARTS_AHEAD: Final = 3
 CLOSE_TIMEOUT_S: Final = 1.0
 
 SELECT_VITALS: Final = f"SELECT seq, {', '.join(Vitals._fields)} FROM openred.cluster"
-SELECT_PAGES: Final = (
-    "SELECT page, commit_number, signs FROM openred.seen WHERE page BETWEEN $1 AND $2 ORDER BY page"
-)
 SELECT_TOMBSTONES: Final = (
     f"SELECT {', '.join(Tombstone._fields)} FROM openred.tombstone ORDER BY died_s, id_hash"
 )
@@ -125,28 +122,23 @@ class Reading:
     def load_columns(self, rows_max: int) -> Iterator[RecordColumns]:
         last_slot = BEFORE_ALL
 
-        async def next_part() -> tuple[list[Sequence[Any]], list[asyncpg.Record]]:
-            """Return the columns of the next records, and the pages of their slots."""
+        async def next_part() -> Part | None:
             nonlocal last_slot
             async with self._turn:
-                columns = columns_in(await self._connection.fetchrow(SELECT_PART, last_slot, rows_max))
-                if not columns:
-                    return [], []
-                last_slot = columns[0][-1]
-                return columns, await self._connection.fetch(SELECT_PAGES, *pages_of(columns[0]))
+                part = part_in(await self._connection.fetchrow(SELECT_PART, last_slot, rows_max))
+                if part is not None:
+                    last_slot = part.columns[0][-1]
+                return part
 
         # The database works on these parts while the caller does on another one.
         coming = deque(self._thread.begin(next_part()) for _ in range(PARTS_AHEAD))
-        while True:
-            columns, pages = self._result(coming.popleft())
-            if not columns:
-                return
+        while (part := self._result(coming.popleft())) is not None:
             coming.append(self._thread.begin(next_part()))
             try:
-                lay_over(columns, columns.pop(), map(tuple, pages), self._left_alone)
+                lay_over(part.columns, part.commit_numbers, part.pages, self._left_alone)
             except Damage as error:
                 raise DamageError(f"cannot read {self.location}: {error}; restore a backup") from error
-            yield RecordColumns._make(columns)
+            yield RecordColumns._make(part.columns)
 
     def load_tombstones(self, rows_max: int) -> Iterator[list[Tombstone]]:
         for rows in self._parts(SELECT_TOMBSTONES, rows_max):
