@@ -197,24 +197,22 @@ def pack(node_id: bytes, profile: bytes) -> bytes:
 
 
 def pack_all(node_ids: Sequence[bytes], profiles: Sequence[bytes]) -> list[bytes]:
-    """Return the `pack` of each of some nodes: cheaper than one by one."""
-    heads, separators, rests = zip(*map(bytes.partition, profiles, repeat(b",[],{")), strict=True)
-    joined = b"\n".join(heads)
-    # A usual head, ["<address>",<port>,"<key>", has four quotes, between which stand four pieces.
-    pieces = joined.split(b'"')
-    ports = pieces[2::4]
-    if (
-        all(separators)
-        and len(pieces) == 4 * len(heads) + 1
-        and pieces[0] == b"["
-        and pieces[4:-1:4].count(b"\n[") == joined.count(b"\n") == len(heads) - 1
-        and pieces[-1] == b""
-        and b"\\" not in joined
-        and all(port[:1] == port[-1:] == b"," and len(port) > 2 for port in set(ports))
-        and all(rest[-2:] == b"}]" for rest in set(rests))
-    ):
-        columns = [port[1:-1] for port in ports], pieces[3::4], [rest[:-2] for rest in rests]
-        return list(map(b"\0".join, zip(node_ids, pieces[1::4], *columns, strict=True)))
+    """Return the `pack` of each of some nodes, at least one: cheaper than one by one."""
+    # Profiles with fewer parts leave fewer columns.
+    columns = list(zip(*map(bytes.split, profiles, repeat(b'"'), repeat(4)), strict=False))
+    if len(columns) == 5:
+        begins, addresses, ports, public_keys, rests = columns
+        # Many nodes share port and metadata.
+        inner_ports = {port: port[1:-1] for port in set(ports)}
+        inner_rests = {rest: rest[5:-2] for rest in set(rests)}
+        if (
+            set(begins) == {b"["}
+            and all(port[:1] == port[-1:] == b"," and len(port) > 2 for port in inner_ports)
+            and all(rest[:5] == b",[],{" and rest[-2:] == b"}]" for rest in inner_rests)
+            and b"\\" not in b"".join(addresses + public_keys)
+        ):
+            inner = map(inner_ports.__getitem__, ports), public_keys, map(inner_rests.__getitem__, rests)
+            return list(map(b"\0".join, zip(node_ids, addresses, *inner, strict=True)))
     return list(map(pack, node_ids, profiles))
 
 
