@@ -208,7 +208,7 @@ def _are_ids(node_ids: Sequence[bytes]) -> bool:
     if not joined.isascii():
         for node_id in node_ids:
             node_id.decode()
-    return all(node_ids) and len(joined) <= TEXT_BYTES_MAX and not joined.translate(None, _OF_IDS)
+    return all(node_ids) and max(map(len, node_ids)) <= TEXT_BYTES_MAX and not joined.translate(None, _OF_IDS)
 
 
 def _are_histories(histories: Sequence[bytes]) -> bool:
@@ -237,7 +237,7 @@ def _are_profiles(profiles: Sequence[bytes], flags: Sequence[int]) -> bool:
     joined = b"\n".join(heads)
     pieces = joined.split(b'"')
     return (
-        len(joined) <= TEXT_BYTES_MAX
+        max(map(len, heads)) <= TEXT_BYTES_MAX
         and joined.isascii()
         and not joined.translate(None, _OF_HEADS)
         and len(pieces) == 4 * len(heads) + 1

@@ -9,7 +9,7 @@ import signal
 from collections.abc import Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import partial
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from ..api.feed.broadcast import Broadcast
 from ..api.feed.event_log import EventFeed, EventLog
@@ -22,7 +22,6 @@ from ..reporting.figures import LiveFigures, Parts
 from ..reporting.metrics import metrics_text
 from ..settings.config import SETTINGS
 from ..storage.copies.restoring import Restored
-from ..storage.loading import LOAD_ROWS
 from ..storage.store import Store
 from ..tasks.notifier import Notifier
 from ..tasks.periodic import Supervisor, in_thread
@@ -36,6 +35,9 @@ from .signals import on_signal, renew
 from .vault import Vault
 
 log = logging.getLogger("openred.server")
+
+# Rows that are compared with those of the store in one turn of the loop.
+COMPARED_ROWS: Final = 500
 
 UNNAMED = (
     "%s is not set: the server accepts requests that were signed for another directory; "
@@ -168,7 +170,7 @@ class Lead:
             return
         directory, saver, revocation_saver = self._served
         repair = Repair(directory.nodes)
-        records, tombstones = store.load_records(LOAD_ROWS), store.load_tombstones(LOAD_ROWS)
+        records, tombstones = store.load_records(COMPARED_ROWS), store.load_tombstones(COMPARED_ROWS)
         while (some := await in_thread(reader, next, records, None)) is not None:
             repair.compare_records(some)
         while (more := await in_thread(reader, next, tombstones, None)) is not None:

@@ -32,8 +32,8 @@ SERVER_SCHEMES = ("postgresql", "postgres")
 # The secret with the revocations of exports and of databases of earlier versions.
 REVOCATIONS = "revocations"
 
-# Rows, columns and results of so many records fit into the processor's nearer caches.
-LOAD_ROWS = 500
+# Each part costs a way to the database, and its records should still fit into the processor's caches.
+LOAD_ROWS = 2_000
 # Errors that a value which no directory ever wrote can cause.
 MISFITS = (InternalBug, ValueError, TypeError, LookupError, ArithmeticError, struct.error)
 

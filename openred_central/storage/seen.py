@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from array import array
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
@@ -23,8 +24,6 @@ FORMAT_VERSION: Final = 1
 _SEEN_PLACES = tuple(Record._fields.index(name) for name in PageRun._fields[1:])
 # The times of a slot that holds no sign of life.
 _NO_TIMES: Final = (0.0, NO_SIGN_S, 0.0)
-# The pages of some slots, by their number, each with the number of the commit that wrote it.
-Pages = dict[int, tuple[int, PageRun]]
 
 
 def rows_of(run: PageRun) -> list[tuple[int, bytes]]:
@@ -61,51 +60,47 @@ def lay_over(
     rising numbers: each with its number, that of its commit, and its row. Nothing is written for the slots in
     `left_alone`. Raises `Damage` for a page that cannot be read.
     """
-    pages = {page: (number, page_in(page, row)) for page, number, row in rows}
-    if pages:
-        slots = columns[0]
-        whole = None if left_alone else _whole(slots, numbers, pages)
-        seen = whole or _one_by_one(columns, numbers, pages, left_alone)
-        for place, column in zip(_SEEN_PLACES, seen, strict=True):
-            columns[place] = column
-
-
-def _whole(slots: Sequence[int], numbers: Sequence[int], pages: Pages) -> list[array[float]] | None:
-    """Return whole columns of the pages, if these hold for every one of the records."""
-    first = slots[0] // PAGE_SLOTS
-    if (
-        slots[-1] - slots[0] + 1 != len(slots)
-        or len(pages) != slots[-1] // PAGE_SLOTS - first + 1
-        or min(number for number, _ in pages.values()) < max(numbers)
-    ):
-        return None
-    seen = [array("d"), array("d"), array("f")]
-    for _, page in pages.values():
-        for column, values in zip(seen, page[1:], strict=True):
-            column.extend(values)
-    start = slots[0] - first * PAGE_SLOTS
-    seen = [column[start : start + len(slots)] for column in seen]
-    # A page may end before the last slots, lack a record that could not be served, or be damaged.
-    sound = len(seen[0]) == len(slots) and min(seen[1]) >= 0 and math.isfinite(sum(map(sum, seen)))
-    return seen if sound else None
-
-
-def _one_by_one(
-    columns: Sequence[Sequence[Any]], numbers: Sequence[int], pages: Pages, left_alone: frozenset[int]
-) -> list[list[Any]]:
-    """Return the columns of the records with the pages laid over where they hold."""
+    slots = columns[0]
+    pages = [(number, page_in(page, row)) for page, number, row in rows]
+    if not pages:
+        return
     seen = [list(columns[place]) for place in _SEEN_PLACES]
-    for place, (slot, number) in enumerate(zip(columns[0], numbers, strict=True)):
-        written, page = pages.get(slot // PAGE_SLOTS, (-1, None))
-        if page is None or written < number or slot in left_alone:
+    for written, page in pages:
+        start = bisect_left(slots, page.first_slot)
+        stop = bisect_left(slots, page.first_slot + PAGE_SLOTS, start)
+        whole = None
+        if start < stop and not left_alone and written >= max(numbers[start:stop]):
+            whole = _whole(page, slots[start], slots[stop - 1], stop - start)
+        if whole is not None:
+            for column, values in zip(seen, whole, strict=True):
+                column[start:stop] = values
             continue
-        within = slot - page.first_slot
-        if within < len(page.last_seen_s) and page.last_seen_s[within] >= 0:
-            times = [column[within] for column in page[1:]]
-            if all(map(math.isfinite, times)):
-                for column, value in zip(seen, times, strict=True):
-                    column[place] = value
-    return seen
+        for place in range(start, stop):
+            slot = slots[place]
+            if written >= numbers[place] and slot not in left_alone:
+                times = _one(page, slot - page.first_slot)
+                if times is not None:
+                    for column, value in zip(seen, times, strict=True):
+                        column[place] = value
+    for place, column in zip(_SEEN_PLACES, seen, strict=True):
+        columns[place] = column
+
+
+def _whole(page: PageRun, first: int, last: int, count: int) -> list[array[float]] | None:
+    """Return the times of all slots from `first` to `last`, if `count` is their number, and all are sound."""
+    seen = [column[first - page.first_slot : last - page.first_slot + 1] for column in page[1:]]
+    # A page may end before the last slots, lack a record that could not be served, or be damaged.
+    is_sound = len(seen[0]) == count and min(seen[1]) >= 0 and math.isfinite(sum(map(sum, seen)))
+    return seen if is_sound and last - first + 1 == count else None
+
+
+def _one(page: PageRun, within: int) -> list[float] | None:
+    """Return the times of one slot of `page`, if they are sound."""
+    if within < len(page.last_seen_s) and page.last_seen_s[within] >= 0:
+        times = [column[within] for column in page[1:]]
+        if all(map(math.isfinite, times)):
+            return times
+    return None
 
 
 def spared(run: PageRun, left_alone: frozenset[int], stored_of: Callable[[int], bytes | None]) -> PageRun:
