@@ -60,6 +60,13 @@ def test_records_of_a_directory_are_sound() -> None:
     assert screen.unserved == []
 
 
+def test_many_long_texts_are_as_sound_as_one() -> None:
+    key = "k" * 300
+    rows = [record(slot, node_id=f"{slot:0200}", profile=profile(key)) for slot in range(2_000)]
+    assert sum(len(row.node_id) for row in rows) > TEXT_BYTES_MAX
+    assert are_sound(columns_of(rows), NOW_S)
+
+
 @pytest.mark.parametrize(
     ("damage", "told"),
     [

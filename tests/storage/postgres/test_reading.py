@@ -41,6 +41,23 @@ def test_a_reading_shows_one_moment(database_url: str) -> None:
         assert [row.slot for row in records_of(store)] == [0, 1]
 
 
+def test_any_text_and_number_is_read_as_it_was_written(database_url: str) -> None:
+    text = "".join(map(chr, range(1, 0x100))) + "\u2028\U0001f600"
+    odd = {"node_id": text, "profile": text.encode(), "history": text, "region": text, "next_key": text}
+    largest = {"revision": (1 << 63) - 1, "generation": 1 << 62, "longest": 255, "flags": 255}
+    with leading(database_url) as store:
+        rows = [
+            record(0, node_id="", services="", region="", profile=b""),
+            record(3, **odd),
+            record(PAGE_SLOTS * 5, **largest, registered_at=-1.5, last_seen_s=5e-324, since_s=1.7e308),
+            record((1 << 63) - 1, revision=1),
+        ]
+        store.commit(batch(*rows, pages=pages_of([record(3, last_seen_s=7.0)])))
+        rows[1] = rows[1]._replace(last_seen_s=7.0)
+        for rows_max in (1, 2, 3, 9):
+            assert [row for part in store.load_records(rows_max) for row in part] == rows
+
+
 def test_two_loads_may_take_turns(database_url: str) -> None:
     with leading(database_url) as store:
         rows = [record(slot) for slot in range(5)]
