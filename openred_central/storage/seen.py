@@ -90,8 +90,8 @@ def _whole(page: PageRun, first: int, last: int, count: int) -> list[array[float
     """Return the times of all slots from `first` to `last`, if `count` is their number, and all are sound."""
     seen = [column[first - page.first_slot : last - page.first_slot + 1] for column in page[1:]]
     # A page may end before the last slots, lack a record that could not be served, or be damaged.
-    is_sound = len(seen[0]) == count and min(seen[1]) >= 0 and math.isfinite(sum(map(sum, seen)))
-    return seen if is_sound and last - first + 1 == count else None
+    is_whole = last - first + 1 == len(seen[0]) == count
+    return seen if is_whole and min(seen[1]) >= 0 and math.isfinite(sum(map(sum, seen))) else None
 
 
 def _one(page: PageRun, within: int) -> list[float] | None:

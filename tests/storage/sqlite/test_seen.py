@@ -110,6 +110,14 @@ def test_a_page_may_be_shorter_and_tell_less(path: Path) -> None:
         assert seen(store) == expected | {9: 3.0}
 
 
+def test_a_short_page_tells_nothing_of_slots_behind_its_end(path: Path) -> None:
+    heard = page(0, [record(slot, last_seen_s=7.0) for slot in (0, 1)])
+    with opened(path) as store:
+        store.commit(batch(record(0), record(2)))
+        store.commit(batch(pages=[PageRun(0, *(column[:2] for column in heard[1:]))]))
+        assert seen(store) == {0: 7.0, 2: 100.5}
+
+
 def test_whole_columns_and_single_records_are_read_alike(path: Path) -> None:
     """Records that all have their pages are read by another way than others."""
     rows = [record(slot, last_seen_at=slot + 0.5, last_seen_s=slot + 0.25) for slot in range(900)]
