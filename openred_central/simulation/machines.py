@@ -29,11 +29,12 @@ class Machines:
         self.starts, self.ends, self.firsts = array("I"), array("I"), array("I", [0])
         chance = Random(f"{seed} machines")
         for _, spans in lives(mix, count, length_s, chance):
-            for start, end in spans:
+            for start_s, end_s in spans:
+                start, end = int(start_s), int(end_s)
                 # A span of a part of a second is none.
-                if int(end) > int(start):
-                    self.starts.append(int(start))
-                    self.ends.append(int(end))
+                if end > start:
+                    self.starts.append(start)
+                    self.ends.append(end)
             self.firsts.append(len(self.starts))
         weights = [1 / place for place in range(1, REGIONS + 1)]
         self.regions = bytes(chance.choices(range(REGIONS), weights, k=count))

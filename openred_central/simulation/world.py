@@ -37,7 +37,7 @@ STEPS_PER_PACE: Final = 28
 STEP_S_MIN: Final = 60
 STEP_S_MAX: Final = 6 * 3_600
 # Each node is visited once in so many paces.
-PACES_PER_VISIT: Final = 8
+PACES_PER_VISIT: Final = 10
 # The wall time at which a world begins: a Monday at 0 h.
 BEGIN_AT: Final = 1_800_230_400.0
 # A flood registers so many nodes, and a directory has so much room, as a share of all machines.

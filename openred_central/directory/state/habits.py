@@ -10,7 +10,6 @@ from __future__ import annotations
 import struct
 from array import array
 from binascii import crc32
-from functools import cache
 from math import inf
 from typing import Final, NamedTuple
 
@@ -50,9 +49,6 @@ USUAL_WEIGHT: Final = 0.2
 PROFILE_WEIGHT: Final = 0.12
 # After so many days without a sign of life nothing is left of a profile.
 DAYS_FADED: Final = 24
-# Hours of a node that fade together share one fraction, of so many.
-LEVELS: Final = 32
-_ALL_HOURS: Final = (1 << 4 * HOURS) - 1
 _WORD: Final = 0xFFFF_FFFF
 _HEADER: Final = struct.Struct("<4sId")
 _FORMAT: Final = b"H\1\0\0"
@@ -177,31 +173,35 @@ class Habits:
 
     def was_up(self, slot: int, hour: int, weight: float, noise: Noise) -> None:
         """Count that the node was up in an hour of the day, with a weight from 0 to 1."""
-        place, shift = PROFILE_BYTES * slot + hour // 2, 4 * (hour & 1)
-        both = self.profile[place]
-        nibble = both >> shift & NIBBLE_FULL
-        moved = noise.moved(nibble, NIBBLE_FULL, PROFILE_WEIGHT * weight)
-        self.profile[place] = both + (moved - nibble << shift)
+        nibble = self.nibble(slot, hour)
+        self._write(slot, hour, noise.moved(nibble, NIBBLE_FULL, PROFILE_WEIGHT * weight))
 
     def was_down(self, slot: int, first_hour: int, hours: int, noise: Noise) -> None:
         """Count that the node was down for so many whole hours, from an hour of the day on."""
         days, rest = divmod(hours, HOURS)
-        own = _profile(slot)
         if days >= DAYS_FADED:
-            self.profile[own] = bytes(PROFILE_BYTES)
+            self.profile[_profile(slot)] = bytes(PROFILE_BYTES)
             return
-        # As whole numbers, in which each hour has its four bits: so all hours of a node take little time.
-        level = noise.level()
-        former = self.profile[own]
-        faded = int.from_bytes(former.translate(_fading(days, level)), "little")
-        longer = int.from_bytes(former.translate(_fading(days + 1, level)), "little")
-        bits = ((1 << 4 * rest) - 1) << 4 * first_hour
-        bits = (bits | bits >> 4 * HOURS) & _ALL_HOURS
-        self.profile[own] = (faded & ~bits | longer & bits).to_bytes(PROFILE_BYTES, "little")
+        profile, begin, word = self.profile, PROFILE_BYTES * slot, noise.word
+        shares = 1 - (1 - PROFILE_WEIGHT) ** days, 1 - (1 - PROFILE_WEIGHT) ** (days + 1)
+        for number in range(min(hours, HOURS)):
+            hour = (first_hour + number) % HOURS
+            # `nibble`, `moved` and `_write`, written out because all hours of many nodes take long.
+            place, shift = begin + (hour >> 1), 4 * (hour & 1)
+            both = profile[place]
+            former = both >> shift & NIBBLE_FULL
+            word = (word * 1_664_525 + 1_013_904_223) & _WORD
+            nibble = int(former - former * shares[number < rest] + (word >> 8) / (1 << 24))
+            profile[place] = both & ~(NIBBLE_FULL << shift) | nibble << shift
+        noise.word = word
 
     def nibble(self, slot: int, hour: int) -> int:
         """Return the chance of an hour of the day in fifteenths."""
         return self.profile[PROFILE_BYTES * slot + hour // 2] >> 4 * (hour & 1) & NIBBLE_FULL
+
+    def _write(self, slot: int, hour: int, nibble: int) -> None:
+        place, shift = PROFILE_BYTES * slot + hour // 2, 4 * (hour & 1)
+        self.profile[place] = self.profile[place] & ~(NIBBLE_FULL << shift) | nibble << shift
 
     def read(self, slot: int) -> Habit:
         """Return the habit of the node in `slot`."""
@@ -255,33 +255,18 @@ PACKED_BYTES: Final = _HEADER.size + CHUNK_SLOTS * (4 + 4 + 2 + 7 + PROFILE_BYTE
 
 
 class Noise:
-    """Fractions in [0, 1), by a hash of a slot and a time in whole seconds."""
+    """Fractions in [0, 1), by a hash of a slot and a time in whole seconds; `word` has the latest one."""
 
-    __slots__ = ("_word",)
+    __slots__ = ("word",)
 
     def __init__(self, slot: int, second: int) -> None:
         mixed = (slot * 2_654_435_761 + second * 2_246_822_519) & _WORD
-        self._word = (mixed ^ mixed >> 15) * 2_654_435_761 & _WORD
+        self.word = (mixed ^ mixed >> 15) * 2_654_435_761 & _WORD
 
     def moved(self, value: int, target: int, weight: float) -> int:
         """Return `value`, moved by the share `weight` of its distance from `target`, as a whole number."""
-        if value == target:
-            return value
-        self._word = (self._word * 1_664_525 + 1_013_904_223) & _WORD
-        return int(value + (target - value) * weight + (self._word >> 8) / (1 << 24))
-
-    def level(self) -> int:
-        """Return one of `LEVELS`."""
-        self._word = (self._word * 1_664_525 + 1_013_904_223) & _WORD
-        return self._word * LEVELS >> 32
-
-
-@cache
-def _fading(days: int, level: int) -> bytes:
-    """Return, for `bytes.translate`, what is left of two hours in which a node was down on so many days."""
-    kept, up = (1 - PROFILE_WEIGHT) ** days, (level + 0.5) / LEVELS
-    left = [int(nibble * kept + up) for nibble in range(NIBBLE_FULL + 1)]
-    return bytes(left[byte & NIBBLE_FULL] | left[byte >> 4] << 4 for byte in range(256))
+        self.word = (self.word * 1_664_525 + 1_013_904_223) & _WORD
+        return int(value + (target - value) * weight + (self.word >> 8) / (1 << 24))
 
 
 def _profile(slot: int) -> slice:
