@@ -152,6 +152,16 @@ def test_returns_agree_with_the_share_that_came_back(seed: int) -> None:
             assert abs(returns.chance(5, 0.0, edge_s) - share) < 4 * error + 0.005
 
 
+def test_returns_are_expected_by_the_chances_that_are_told(seed: int) -> None:
+    chance, returns = random.Random(seed), Returns()
+    for _ in range(200):
+        from_s, to_s = sorted(chance.lognormvariate(math.log(DAY_S), 2.0) for _ in range(2))
+        before = returns.expected
+        returns.expose(5, from_s, to_s, returned=False)
+        told = returns.chance(5, from_s, to_s - from_s)
+        assert returns.expected - before == pytest.approx(-math.log1p(-told), abs=1e-6)
+
+
 def test_the_draw_is_fair_within_a_grade() -> None:
     diary = Diary(DAY_S)
     slots = [diary.register(f"n{number}", services="chat") for number in range(60)]

@@ -102,6 +102,18 @@ def test_a_visit_ahead_of_its_turn_finds_what_the_visit_in_turn_would_find() -> 
     assert early.habits.pack(0, 0.0) == in_turn.habits.pack(0, 0.0)
 
 
+def test_no_visit_comes_ahead_of_the_first_one_of_a_chunk() -> None:
+    """The first one after a start knows that nobody saw what was before."""
+    diary = Diary(DAY_S)
+    slots = [diary.register("a")]
+    diary.visiting.visit_ahead(slots[0], diary.now())
+    assert diary.habits.seen_s[slots[0]] == 0
+    diary.pass_s(2 * HOUR_S)
+    slots.append(diary.register("b"))
+    diary.visiting.visit_ahead(slots[1], diary.now())
+    assert all(diary.habits.seen_s[slot] for slot in slots)
+
+
 def test_nobody_is_late_because_the_directory_was_away() -> None:
     diary = Diary(HOUR_S)
     slot = diary.register("a")
