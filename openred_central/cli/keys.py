@@ -185,7 +185,7 @@ COMMAND = Command(
             default=argparse.SUPPRESS,
             help="id of the key to revoke, or the file keyset-request.json to sign",
         ),
-        # See `main.guard_key_ids`.
+        # See `main.guard_values`.
         argument("--key-id", dest="request", default=None, help=argparse.SUPPRESS),
         argument(
             "--accept-time",

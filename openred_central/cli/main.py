@@ -48,9 +48,10 @@ Sizes are in bytes. `openred-central serve --help` lists all settings.
 Authors of nodes begin with `openred-central keygen node.pem` and `openred-central register --help`. They name
 the directory with --url or OPENRED_URL.
 """
-# A key id, the base64url of 32 bytes, that begins with a dash.
+# Values in base64url: a key id, of 32 bytes, and a claim, of 16.
 _KEY_ID: Final = re.compile(r"-[A-Za-z0-9_-]{42}")
-_TAKES_KEY_ID: Final = ("--next-key", "--key")
+_CLAIM: Final = re.compile(r"-[A-Za-z0-9_-]{21}")
+_TAKES: Final = {"--next-key": _KEY_ID, "--key": _KEY_ID, "--claim": _CLAIM}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -109,20 +110,21 @@ def make_parser(known: Iterable[Command]) -> argparse.ArgumentParser:
     return parser
 
 
-def guard_key_ids(words: Sequence[str]) -> list[str]:
-    """Return `words` in which no parser mistakes a key id that begins with ``-`` for a flag.
+def guard_values(words: Sequence[str]) -> list[str]:
+    """Return `words` in which no parser mistakes a key id or a claim that begins with ``-`` for a flag.
 
-    One key id in 64 begins so. It is joined to the flag before it; `keys`, which takes a key id without a
-    flag, has a hidden flag for this. No flag is as long as a key id.
+    One in 64 begins so. It is joined to the flag before it; `keys`, which takes a key id without a flag, has
+    a hidden flag for this. No flag is as long as a key id.
     """
     guarded_words: list[str] = []
     for word in words:
-        if not _KEY_ID.fullmatch(word):
-            guarded_words.append(word)
-        elif guarded_words and guarded_words[-1] in _TAKES_KEY_ID:
+        taken = _TAKES.get(guarded_words[-1]) if guarded_words else None
+        if taken is not None and taken.fullmatch(word):
             guarded_words[-1] += f"={word}"
+        elif words[0] == "keys" and _KEY_ID.fullmatch(word):
+            guarded_words.append(f"--key-id={word}")
         else:
-            guarded_words.append(f"--key-id={word}" if words[0] == "keys" else word)
+            guarded_words.append(word)
     return guarded_words
 
 
@@ -130,7 +132,7 @@ def _run(given: Sequence[str]) -> int:
     known = commands([given[0]] if given[0] in MODULES | HIDDEN else MODULES)
     parser = make_parser(known.values())
     with checked_output():
-        options, unknown = parser.parse_known_args(guard_key_ids(given))
+        options, unknown = parser.parse_known_args(guard_values(given))
     command = known[options.command]
     if unknown:
         flag = unknown[0].partition("=")[0]

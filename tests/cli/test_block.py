@@ -9,7 +9,7 @@ import pytest
 
 from openred_central.cli import block, blocks, unblock
 from openred_central.cli.command import UsageError
-from openred_central.cli.main import commands, guard_key_ids, make_parser
+from openred_central.cli.main import commands, guard_values, make_parser
 from tests.support.console import Recorded
 
 NAMES = ("block", "unblock", "blocks")
@@ -28,7 +28,7 @@ def run(monkeypatch: pytest.MonkeyPatch, *words: str, answer: Any = ANSWER) -> t
     for module in (block, unblock, blocks):
         monkeypatch.setattr(module, "ask", ask)
     recorded, known = Recorded(), commands(NAMES)
-    options = make_parser(known.values()).parse_args(guard_key_ids(words))
+    options = make_parser(known.values()).parse_args(guard_values(words))
     assert known[words[0]].run(options, recorded.console) == 0
     return asked, recorded.said
 

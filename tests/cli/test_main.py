@@ -15,7 +15,7 @@ import pytest
 
 from openred_central import __version__
 from openred_central.cli import main as cli
-from openred_central.cli.main import MODULES, commands, guard_key_ids, make_parser
+from openred_central.cli.main import MODULES, commands, guard_values, make_parser
 from openred_central.security.directory_keys.keyset import KeySet, KeyStatus, PublishedKey
 from openred_central.security.directory_keys.suites import generate_key
 from openred_central.server import server as composition
@@ -135,18 +135,25 @@ KEY_ID = "-h" + "Z_-9" * 10 + "A"
 @pytest.mark.parametrize("settings", [[], ["--port", "9000"]])
 def test_a_key_id_may_begin_with_a_dash(key_id: str, settings: list[str]) -> None:
     for words in (["keys", "revoke", key_id, *settings], ["keys", "revoke", *settings, key_id]):
-        options, unknown = PARSER.parse_known_args(guard_key_ids(words))
+        options, unknown = PARSER.parse_known_args(guard_values(words))
         assert (options.action, options.request, unknown) == ("revoke", key_id, [])
         assert vars(options).get("port") == (settings[1] if settings else None)
     words = ["register", "192.0.2.1", "7000", "--next-key", key_id, "--key", "node.pem"]
-    options, unknown = PARSER.parse_known_args(guard_key_ids(words))
+    options, unknown = PARSER.parse_known_args(guard_values(words))
     assert (options.next_key, options.key, unknown) == (key_id, "node.pem", [])
 
 
-def test_words_other_than_key_ids_are_unchanged() -> None:
+def test_a_claim_may_begin_with_a_dash() -> None:
+    for claim in (KEY_ID[:22], f"-{KEY_ID[:21]}", f"--{KEY_ID[:20]}"):
+        words = ["heartbeat", "--node-id", "alice", "--claim", claim, "--port", "9001"]
+        options, unknown = PARSER.parse_known_args(guard_values(words))
+        assert (options.claim, options.port, unknown) == (claim, 9001, [])
+
+
+def test_words_other_than_values_are_unchanged() -> None:
     words = ["serve", "--port", "9000", "-x", "--max-node", KEY_ID[:-1], f"{KEY_ID}A", f"--key={KEY_ID}"]
-    assert guard_key_ids([*words, KEY_ID]) == [*words, KEY_ID]
-    assert guard_key_ids(words) == words
+    assert guard_values([*words, KEY_ID]) == [*words, KEY_ID]
+    assert guard_values(words) == words
 
 
 def test_serve_returns_the_exit_code_of_the_server(server: Server) -> None:
