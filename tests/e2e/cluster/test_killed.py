@@ -7,7 +7,7 @@ import time
 from tests.conftest import SOAK
 from tests.support.instances import MakeCluster
 
-from .trial import FLAGS, trial
+from .trial import FLAGS, FLUSH_S, trial
 
 ROUNDS = 10 if SOAK else 1
 # Longer than a lease and its margins.
@@ -28,6 +28,8 @@ def test_kills_lose_nothing(cluster: MakeCluster) -> None:
             made.start(leader)
             follower = made.followers()[0]
             under.spared.add(follower.name)
+            # It may be the former leader: it tells what it hears before it is lost once more.
+            time.sleep(2 * FLUSH_S)
             follower.kill()
             under.more()
             made.start(follower)
