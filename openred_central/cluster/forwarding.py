@@ -1,8 +1,8 @@
-"""Hand requests on to the leader as they came, over HTTP/1.1.
+"""Hand requests on to the leader as they came.
 
-A request is never sent twice: if the leader ends a connection without an answer, or leads no more, nobody
-knows what became of the request, and its caller is told so. Requests that were not sent yet wait a while for
-a place, and for a leader.
+A request takes effect once at most: if the connection to the leader ends without an answer, or another one
+leads, nobody knows what became of the request, and its caller is told so. Requests that were not sent yet, or
+that the leader did not take, wait a while for a place, and for a leader.
 """
 
 from __future__ import annotations
@@ -13,13 +13,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
-from ..client.answers import Answer, BadAnswer
 from ..errors import CallerError
 from ..micro_engine.wire.messages import Request, Response
 from .ways import LeaderConnection, Lost, Way
 
 # Requests that are with the leader at once, and those that wait for one of these places, or for a leader.
-PLACES: Final = 32
+PLACES: Final = 256
 WAITING_MAX: Final = 1_024
 LEADERLESS_MAX: Final = 256
 WAIT_S: Final = 5.0
@@ -27,37 +26,15 @@ CONNECT_TIMEOUT_S: Final = 1.0
 CONNECT_PAUSE_S: Final = 0.25
 # Longer than the leader waits for a commit that does not return.
 ANSWER_TIMEOUT_S: Final = 15.0
-# The leader ends connections that were idle for longer.
+# A leader that is asked and says nothing for so long gets no more requests, unless it shows that it lives:
+# they may still find another one.
+ANSWERLESS_S_MAX: Final = 1.0
+# The leader ends a connection that was idle for longer.
 IDLE_S_MAX: Final = 50.0
 RETRY_AFTER_S: Final = 1
 # Callers that are sent away while nobody leads come back spread over the time in which a leader answers them.
 RETURNS_PER_S: Final = 1_000
 RETRY_AFTER_S_MAX: Final = 60
-
-# Fields of one connection (RFC 9110 §7.6.1), those that this side writes, and those that only a proxy of
-# ours may write. Fields that `Connection` names do not go on either.
-_OWN: Final = frozenset(
-    {
-        *("connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "expect"),
-        *("proxy-connection", "host", "content-length", "x-request-id"),
-        *("x-forwarded-for", "forwarded", "x-real-ip"),
-    }
-)
-# Fields that only instances write.
-_CLUSTERS: Final = "openred-cluster"
-# Our engine writes these itself.
-_ENGINES: Final = frozenset(
-    {
-        *("connection", "keep-alive", "content-length", "content-type", "transfer-encoding"),
-        *("date", "server"),
-        *("access-control-allow-origin", "x-content-type-options", "x-request-id"),
-    }
-)
-# Names that are not written with one capital letter a word.
-_SPELT: Final = {
-    name.lower(): name
-    for name in ("ETag", "OpenRed-Seq", "RateLimit", "RateLimit-Policy", "WWW-Authenticate")
-}
 # Ways in which a request that was handed on may end.
 ANSWERED: Final = "answered"
 NOT_SENT: Final = "not_sent"
@@ -66,26 +43,52 @@ OUTCOMES: Final = (ANSWERED, NOT_SENT, UNKNOWN)
 
 
 class _Lead:
-    """One leader as long as it leads: the way to it, its free places, and its connections."""
+    """One leader as long as it leads: the way to it, its free places, and the connection to it."""
 
     def __init__(self, way: Way) -> None:
         self.way = way
         self.free = PLACES
-        self.idle: list[LeaderConnection] = []
-        self.busy = set[LeaderConnection]()
-        # The time-outs of connections that are being made.
-        self.connecting = set[asyncio.Timeout]()
+        self.connection: LeaderConnection | None = None
+        # Those that wait for late answers.
+        self.retired = set[LeaderConnection]()
+        # The making of a connection, for all that wait for it, and its time-out.
+        self.attempt: asyncio.Task[Exception | None] | None = None
+        self.limit: asyncio.Timeout | None = None
         self.is_reached = True
         self.ended = asyncio.Event()
 
     def end(self) -> None:
         """Lose all connections; nobody knows what became of the requests that were sent."""
         self.ended.set()
-        for connection in (*self.idle, *self.busy):
+        for connection in filter(None, (self.connection, *self.retired)):
             connection.lose()
-        for limit in self.connecting:
-            if not limit.expired():
-                limit.reschedule(0.0)
+        if self.limit is not None and not self.limit.expired():
+            self.limit.reschedule(0.0)
+
+    def leave(self, connection: LeaderConnection) -> None:
+        """Send nothing more over a connection."""
+        if connection is self.connection:
+            self.connection = None
+            self.retired = {each for each in self.retired if each.is_open} | {connection}
+            connection.retire()
+
+    async def connect(self) -> Exception | None:
+        """Make a connection. Return the error if there is none, also once another leads."""
+        if self.ended.is_set():
+            self.attempt = None
+            return ConnectionAbortedError("another one leads")
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT_S) as self.limit:
+                connection = await self.way.connect()
+        except (OSError, TimeoutError) as error:
+            return error
+        finally:
+            self.limit = self.attempt = None
+        if self.ended.is_set():
+            connection.close()
+        else:
+            self.connection, self.is_reached = connection, True
+        return None
 
 
 class Forwarder:
@@ -100,12 +103,10 @@ class Forwarder:
         way: Way | None,
         client_of: Callable[[Request], str],
         new_request_id: Callable[[], str],
-        monotonic_s: Callable[[], float],
     ) -> None:
         self._lead = None if way is None else _Lead(way)
         self._client_of = client_of
         self._new_request_id = new_request_id
-        self._monotonic_s = monotonic_s
         # Requests that wait for a place. None tells one that it waits in vain.
         self._queue = deque[asyncio.Future[_Lead | None]]()
         self._is_hurried = False
@@ -125,7 +126,10 @@ class Forwarder:
             try:
                 connection = await self._connection(lead, ends_s)
                 if connection is not None:
-                    return await self._ask(lead, connection, request)
+                    answer = await self._ask(lead, connection, request)
+                    if answer is not None:
+                        return answer
+                    await self._pause(lead, ends_s, None)
             finally:
                 lead.free += 1
                 self._give_places()
@@ -198,93 +202,57 @@ class Forwarder:
                 future.set_result(lead)
 
     async def _connection(self, lead: _Lead, ends_s: float) -> LeaderConnection | None:
-        """Return an idle connection, or a new one; None if another leads meanwhile.
+        """Return the connection, or a new one; None if another leads meanwhile.
 
         Raise 503 ``no_leader`` if the leader takes none until `ends_s`.
         """
         while not lead.ended.is_set():
-            while lead.idle:
-                idle = lead.idle.pop()
-                if idle.is_open and self._monotonic_s() - idle.idle_since_s <= IDLE_S_MAX:
-                    return idle
-                idle.close()
-            try:
-                connection = await self._connect(lead)
-            except (OSError, TimeoutError) as error:
-                if not lead.ended.is_set():
-                    await self._pause(lead, ends_s, error)
-                continue
-            lead.is_reached, self._sent_away = True, 0
-            if not lead.ended.is_set():
-                return connection
-            connection.close()
+            connection = lead.connection
+            if connection is not None and connection.is_open:
+                is_silent = connection.is_busy and connection.silent_s > ANSWERLESS_S_MAX
+                if is_silent or connection.is_full:
+                    connection.probe()
+                    await self._pause(lead, ends_s, None)
+                    continue
+                if connection.is_busy or connection.silent_s <= IDLE_S_MAX:
+                    return connection
+            if connection is not None:
+                lead.leave(connection)
+            if lead.attempt is None:
+                lead.attempt = asyncio.create_task(lead.connect())
+            # A request that is broken off leaves the attempt to others.
+            error = await asyncio.shield(lead.attempt)
+            if error is None:
+                self._sent_away = 0
+            elif not lead.ended.is_set():
+                lead.is_reached = False
+                await self._pause(lead, ends_s, error)
         return None
 
-    @staticmethod
-    async def _connect(lead: _Lead) -> LeaderConnection:
-        """Return a new connection. Raises `OSError` or `TimeoutError`, also once another leads."""
-        async with asyncio.timeout(CONNECT_TIMEOUT_S) as limit:
-            lead.connecting.add(limit)
-            try:
-                return await lead.way.connect()
-            finally:
-                lead.connecting.discard(limit)
-
-    async def _pause(self, lead: _Lead, ends_s: float, error: Exception) -> None:
-        """Wait until another attempt to connect makes sense. Raise 503 ``no_leader`` if none is left."""
-        lead.is_reached = False
+    async def _pause(self, lead: _Lead, ends_s: float, error: Exception | None) -> None:
+        """Wait until another attempt makes sense. Raise 503 ``no_leader`` if none is left."""
         next_s = asyncio.get_running_loop().time() + CONNECT_PAUSE_S
         if self._is_hurried or next_s > ends_s:
-            raise self._not_sent("the leader does not take connections") from error
+            raise self._not_sent("the leader takes none at present") from error
         with suppress(TimeoutError):
             async with asyncio.timeout_at(next_s):
                 await lead.ended.wait()
 
-    async def _ask(self, lead: _Lead, connection: LeaderConnection, request: Request) -> Response:
-        """Send `request` over `connection`, and return the answer. Raise 503 ``outcome_unknown``."""
-        to_head = request.method == "HEAD"
-        lead.busy.add(connection)
+    async def _ask(self, lead: _Lead, connection: LeaderConnection, request: Request) -> Response | None:
+        """Return the leader's answer, None if it did not take the request. Raise 503 ``outcome_unknown``."""
+        request_id, client = request.identify(self._new_request_id), self._client_of(request)
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT_S):
-                answer = await connection.ask(self._encoded(request), to_head=to_head)
-        except (TimeoutError, Lost, BadAnswer) as error:
-            connection.close()
+                answer = await connection.ask(request, request_id, client)
+        except (TimeoutError, Lost) as error:
+            lead.leave(connection)
             self.outcomes[UNKNOWN] += 1
             raise _outcome_unknown() from error
-        except BaseException:
-            # The client left: the answer that comes must not be taken for the next one.
-            connection.close()
-            raise
-        finally:
-            lead.busy.discard(connection)
-        if answer.keep_alive and not lead.ended.is_set():
-            connection.idle_since_s = self._monotonic_s()
-            lead.idle.append(connection)
-        else:
-            connection.close()
+        if answer is None:
+            lead.leave(connection)
+            return None
         self.outcomes[ANSWERED] += 1
-        return _response(answer, to_head=to_head)
-
-    def _encoded(self, request: Request) -> bytes:
-        """Return the bytes of `request` for the leader."""
-        target = f"{request.path}?{request.query}" if request.query else request.path
-        if request.authority:
-            lines = [f"{request.method} {target} HTTP/1.1", f"Host: {request.authority}"]
-        else:
-            # HTTP/1.0 alone allows that.
-            lines = [f"{request.method} {target} HTTP/1.0"]
-        named = {name.strip(" \t").lower() for name in (request.headers.get("connection") or "").split(",")}
-        lines += [
-            f"{name}: {value}"
-            for name, value in request.headers.fields
-            if name not in _OWN and name not in named and not name.startswith(_CLUSTERS)
-        ]
-        lines.append(f"X-Request-Id: {request.identify(self._new_request_id)}")
-        if client := self._client_of(request):
-            lines.append(f"X-Forwarded-For: {client}")
-        if request.body:
-            lines.append(f"Content-Length: {len(request.body)}")
-        return "\r\n".join((*lines, "", "")).encode("latin-1") + request.body
+        return answer
 
     @property
     def _has_leader(self) -> bool:
@@ -303,24 +271,6 @@ class Forwarder:
             suggestion="Try again in a moment; reads and plain heartbeats still work.",
             headers=(("Retry-After", str(retry_after_s)),),
         )
-
-
-def _response(answer: Answer, *, to_head: bool) -> Response:
-    """Return the answer of the leader as that of this process."""
-    # The engine answers HEAD with the length of the body alone.
-    body = bytes(int(answer.headers.get("content-length", 0))) if to_head else answer.body
-    headers = tuple((_spelt(name), value) for name, value in answer.headers.items() if name not in _ENGINES)
-    return Response(
-        body,
-        status=answer.status,
-        content_type=answer.headers.get("content-type"),
-        headers=headers,
-    )
-
-
-def _spelt(name: str) -> str:
-    """Return the name of a field as other answers have it."""
-    return _SPELT.get(name) or "-".join(map(str.capitalize, name.split("-")))
 
 
 def _outcome_unknown() -> CallerError:

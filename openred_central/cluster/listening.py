@@ -1,7 +1,7 @@
 """The cluster port of an instance: links of others, and requests that they hand on, both over mutual TLS.
 
 ALPN (RFC 7301) says during the handshake for which of the two a connection is. An instance that does not lead
-offers no HTTP, so that others know before they have sent a request. Strangers fail the handshake.
+does not offer the second, so that others know before they have sent a request. Strangers fail the handshake.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from ..micro_engine.engine import Engine
 from ..micro_engine.gate import plain_address
 from ..security.cluster_credentials import ClusterCredentials
 from ..wording import counted
+from .answering import FollowerConnection
 from .link import LINK_PROTOCOLS, Link
-from .ways import HTTP_PROTOCOL
+from .ways import ASKING_PROTOCOL
 
 BACKLOG: Final = 1_024
 ACCEPTS_PER_TURN_MAX: Final = 16
@@ -87,7 +88,7 @@ class ClusterListener:
         """
         self._engine = engine
         # The first one counts that the other end speaks, too.
-        self._context.set_alpn_protocols([*LINK_PROTOCOLS, *([] if engine is None else [HTTP_PROTOCOL])])
+        self._context.set_alpn_protocols([*LINK_PROTOCOLS, *([] if engine is None else [ASKING_PROTOCOL])])
 
     async def close(self) -> None:
         """Listen no more, and end all links. The engine has its connections."""
@@ -158,12 +159,8 @@ class ClusterListener:
         if protocol in LINK_PROTOCOLS:
             begin = partial(self._begin_link, version=LINK_PROTOCOLS[protocol])
             self._hand_over(transport, asyncio.StreamReaderProtocol(asyncio.StreamReader(), begin))
-        elif protocol == HTTP_PROTOCOL and self._engine is not None:
-            connection = self._engine.connection(INSTANCE, scheme="https")
-            if connection is None:
-                transport.abort()
-            else:
-                self._hand_over(transport, connection)
+        elif protocol == ASKING_PROTOCOL and self._engine is not None:
+            self._hand_over(transport, FollowerConnection(self._engine, INSTANCE))
         else:
             # It asks for what this instance does not offer now.
             transport.abort()

@@ -17,7 +17,6 @@ import uvloop
 from ..clock import Clock, SystemClock
 from ..listening import address_of, listen_tcp
 from .acceptor import Acceptor
-from .connection import Connection
 from .limits import EngineLimits
 from .router import BodyKind, Handler, Prepare, Route, Router
 from .shared import Held, Observer, Shared
@@ -162,18 +161,19 @@ class Engine:
         self.acceptor.start()
         return addresses
 
-    def connection(self, peer: str, *, scheme: str) -> Connection | None:
-        """Return what serves one more connection from `peer`, for a port that carries other protocols, too.
+    def take_in(self, held: Held) -> bool:
+        """Count `held` as a connection of this engine, also if it carries another protocol than HTTP.
 
-        The caller has accepted it, and must call `connection_made` with its transport at once. It is counted,
-        but not by address. None if the cap is reached, or while the engine drains.
+        It must `Shared.leave` when it is gone with its handlers. It is not counted by address. Return False
+        if the cap is reached, or while the engine drains.
         """
         shared = self.shared
         if shared.draining or not shared.gate.enter(()):
             shared.stats.connections_refused += 1
-            return None
+            return False
         shared.stats.connections_total += 1
-        return Connection(shared, peer, (), scheme=scheme)
+        shared.connections.add(held)
+        return True
 
     def renew_tls(self, tls: ssl.SSLContext) -> None:
         """Serve new connections with another certificate. For an engine that has been started with one."""

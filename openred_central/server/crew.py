@@ -29,7 +29,8 @@ from ..api.handing_on import numbering
 from ..api.routes import install
 from ..api.service import Api
 from ..clock import AttendedTime
-from ..cluster.forwarding import OUTCOMES, PLACES
+from ..cluster.answering import FollowerConnection
+from ..cluster.forwarding import OUTCOMES
 from ..cluster.hub import Member
 from ..cluster.link import SILENT_S_MAX, Kind, Link
 from ..directory.directory import Directory
@@ -177,7 +178,11 @@ class Crew:
             environment=os.environ,
             process_id=os.getpid(),
         )
-        await self._engine.start([self.leaders_listener()])
+        # Without listeners of its own: it has time-outs, and drains.
+        await self._engine.start([])
+        self._asking = await asyncio.get_running_loop().create_unix_server(
+            lambda: FollowerConnection(self._engine, ""), sock=self.leaders_listener()
+        )
         numbers = range(configuration.workers)
         self._keeping = [asyncio.create_task(self._keep(number)) for number in numbers]
         try:
@@ -200,6 +205,7 @@ class Crew:
                 _kill(process)
         self._hub.send_all(Kind.STOP)
         await self._end(self._configuration.drain_timeout_s + STOP_MARGIN_S)
+        self._asking.close()
         return self._cut + await self._engine.drain()
 
     def hurry(self) -> None:
@@ -375,7 +381,7 @@ def _leaders_engine(assembly: Assembly) -> Engine:
     # Their connections are idle for long, whatever clients may do.
     limits = EngineLimits(
         body_bytes_max=configuration.engine().body_bytes_max,
-        connections_max=configuration.workers * PLACES + CONNECTIONS_BESIDE,
+        connections_max=configuration.workers + CONNECTIONS_BESIDE,
         connections_per_address_max=1,
         drain_timeout_s=configuration.drain_timeout_s,
     )

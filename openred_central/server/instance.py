@@ -22,7 +22,7 @@ from ..cluster.leadership import Leadership
 from ..cluster.lease import Role, lease_times
 from ..cluster.link import LINK_PROTOCOLS, Link
 from ..cluster.listening import ClusterListener
-from ..cluster.ways import HTTP_PROTOCOL
+from ..cluster.ways import ASKING_PROTOCOL
 from ..listening import StartError
 from ..security.cluster_credentials import ClusterCredentials
 from ..settings.config import Configuration
@@ -66,9 +66,7 @@ class Instance:
         store = await in_thread(self._loader, shared_store, self._configuration, secrets, clock, entropy)
         credentials = ClusterCredentials(secrets[0], secrets[1:])
         listener = ClusterListener(credentials, self._serve_link, self._assembly.clock.monotonic_s)
-        forwarder = Forwarder(
-            None, self._assembly.client(), self._assembly.new_request_id, self._assembly.clock.monotonic_s
-        )
+        forwarder = Forwarder(None, self._assembly.client(), self._assembly.new_request_id)
         try:
             address = self._listen(listener)
             who = {
@@ -97,7 +95,7 @@ class Instance:
                 stop=self._stop,
                 changed=self._changed,
                 link_context=credentials.client_context([*LINK_PROTOCOLS]),
-                http_context=credentials.client_context([HTTP_PROTOCOL]),
+                asking_context=credentials.client_context([ASKING_PROTOCOL]),
             )
             self._leading = LeaderRole(
                 self._membership,

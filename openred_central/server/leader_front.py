@@ -22,7 +22,6 @@ from ..api.service import Api
 from ..api.wire.cluster import FOLLOWER, MISSING, ClusterFigures, InstanceFigures
 from ..clock import AttendedTime
 from ..cluster.followers import Followers
-from ..cluster.forwarding import PLACES
 from ..cluster.hub import Member
 from ..cluster.leadership import Leadership
 from ..cluster.link import Kind, Link, LinkBroken, read_json
@@ -49,6 +48,8 @@ JOIN_BYTES_MAX: Final = 4_096
 # An answer waits so long for a word of the database.
 CONFIRM_TIMEOUT_S: Final = 3.0
 INSTANCES_MAX: Final = 64
+# One is in use; others wait for late answers.
+CONNECTIONS_PER_INSTANCE: Final = 8
 # An answer waits so long for other instances to know what it reports.
 SPREAD_TIMEOUT_S: Final = 1.0
 # Before the names of followers, in the log.
@@ -103,7 +104,7 @@ class LeaderFront:
         self._ended = asyncio.Event()
         limits = EngineLimits(
             body_bytes_max=assembly.configuration.engine().body_bytes_max,
-            connections_max=INSTANCES_MAX * PLACES,
+            connections_max=CONNECTIONS_PER_INSTANCE * INSTANCES_MAX,
             drain_timeout_s=assembly.configuration.drain_timeout_s,
         )
         self._engine = Engine(

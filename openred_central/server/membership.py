@@ -48,7 +48,8 @@ class Membership:
     """One instance among others; `who` describes it to them, and names its run.
 
     `stop` is set when the process is to stop, `changed` when that, the role or the leader may be another.
-    Links and requests go to others over TLS with `link_context` and `http_context`. `desk` is for operators.
+    Links and requests go to others over TLS with `link_context` and `asking_context`. `desk` is for
+    operators.
     """
 
     def __init__(
@@ -62,7 +63,7 @@ class Membership:
         stop: asyncio.Event,
         changed: asyncio.Event,
         link_context: ssl.SSLContext,
-        http_context: ssl.SSLContext,
+        asking_context: ssl.SSLContext,
     ) -> None:
         self.assembly = assembly
         self.public = public
@@ -72,7 +73,7 @@ class Membership:
         self.stop = stop
         self.link_context = link_context
         self.changed = changed
-        self._http_context = http_context
+        self._asking_context = asking_context
         self.standing: Standing | None = None
         # The term that was followed last, by the name of its events.
         self.followed = ""
@@ -142,7 +143,7 @@ class Membership:
     def way(self, url: str) -> InstanceWay:
         """Return the way to the cluster port at ``host:port``."""
         host, _, port = url.rpartition(":")
-        return InstanceWay(host.strip("[]"), int(port), self._http_context)
+        return InstanceWay(host.strip("[]"), int(port), self._asking_context)
 
     def way_to(self, leader: LeaseRow) -> InstanceWay:
         """Return the way to the instance that leads. Raise `LinkBroken` if the row does not tell it."""

@@ -162,7 +162,6 @@ class Worker:
             UnixWay(hello["socket"]),
             self._assembly.client(),
             self._assembly.new_request_id,
-            self._clock.monotonic_s,
         )
         follower.install(engine, forwarder)
         since_s = attended.now().attended_s

@@ -6,6 +6,8 @@ Each thing that instances share has a number of its own, and this program works 
   what they speak by ALPN, and the highest that both speak counts: a leader writes to each follower what that
   one can read. Another form of anything on it is the next version, and `Link.version` says which of both
   forms to write. New fields of JSON need none: a reader passes over what it does not know.
+- **Requests that are handed on** (`cluster/asking.py`). Another form of them gets another name in ALPN,
+  which a leader offers beside the former one for as long.
 - **The schema** (`postgres/schema.sql`). Each version only adds to the former one: the first instance of the
   next version that starts brings it up to date, and those of the former version go on with it, as leaders,
   too. A function that changes has the next number, and stays under its former one for them.

@@ -5,20 +5,29 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import pytest
 
 from openred_central.cluster import forwarding
+from openred_central.cluster.answering import FollowerConnection
+from openred_central.cluster.asking import pack_answer, pack_sign
 from openred_central.cluster.forwarding import ANSWERED, NOT_SENT, UNKNOWN, Forwarder
 from openred_central.cluster.link import Link
 from openred_central.cluster.listening import ClusterListener
-from openred_central.cluster.ways import HTTP_PROTOCOL, InstanceWay, LeaderConnection, UnixWay, Way
+from openred_central.cluster.ways import (
+    ASKING_PROTOCOL,
+    UNSENT_BYTES_MAX,
+    InstanceWay,
+    LeaderConnection,
+    UnixWay,
+    Way,
+)
 from openred_central.errors import CallerError
 from openred_central.limits.origins import Origins
-from openred_central.listening import listen_unix
 from openred_central.micro_engine.engine import Engine
 from openred_central.micro_engine.wire.messages import Headers, Request, Response
 from openred_central.security.cluster_credentials import ClusterCredentials
@@ -49,34 +58,48 @@ class Leading:
         self.asked: list[Request] = []
         self.answer = Response.json({"done": True})
         self.gate: asyncio.Event | None = None
+        self.pause_s: float | None = None
         self.engine = Engine()
+        self.server: asyncio.Server | None = None
         for method in ("GET", "POST", "DELETE"):
             self.engine.route("/x", [method], body="json" if method != "GET" else None)(self.handle)
+
+    async def start(self) -> None:
+        await self.engine.start([])
+        loop = asyncio.get_running_loop()
+        self.server = await loop.create_unix_server(lambda: FollowerConnection(self.engine, ""), self.path)
+
+    async def stop(self) -> None:
+        if self.server is not None:
+            self.server.close()
+        if self.gate is not None:
+            self.gate.set()
+        await self.engine.drain()
 
     async def handle(self, request: Request) -> Response:
         self.asked.append(request)
         if self.gate is not None:
             await self.gate.wait()
+        if self.pause_s is not None:
+            await asyncio.sleep(self.pause_s)
         return self.answer
 
-    def forwarder(self, clock: VirtualClock | None = None) -> Forwarder:
-        return forwarder_to(UnixWay(str(self.path)), clock or VirtualClock())
+    def forwarder(self) -> Forwarder:
+        return forwarder_to(UnixWay(str(self.path)))
 
 
-def forwarder_to(way: Way | None, clock: VirtualClock | None = None) -> Forwarder:
-    return Forwarder(way, lambda _: CLIENT, lambda: "made-id", (clock or VirtualClock()).monotonic_s)
+def forwarder_to(way: Way | None) -> Forwarder:
+    return Forwarder(way, lambda _: CLIENT, lambda: "made-id")
 
 
 @contextlib.asynccontextmanager
 async def leading(tmp_path: Path) -> AsyncIterator[Leading]:
     leader = Leading(tmp_path / "leader.sock")
-    await leader.engine.start([listen_unix(leader.path, backlog=64)])
+    await leader.start()
     try:
         yield leader
     finally:
-        if leader.gate is not None:
-            leader.gate.set()
-        await leader.engine.drain()
+        await leader.stop()
 
 
 async def refused(answer: Awaitable[Response]) -> tuple[int, str]:
@@ -124,15 +147,14 @@ async def test_nobody_can_forge_whom_a_request_comes_from(tmp_path: Path) -> Non
         assert not headers.has_any(frozenset({"connection", "forwarded", "x-real-ip", "te", "expect"}))
 
 
-async def test_fields_of_the_connection_and_of_instances_stay_behind(tmp_path: Path) -> None:
+async def test_fields_of_the_connection_stay_behind(tmp_path: Path) -> None:
     async with leading(tmp_path) as leader:
         request = request_of(
             body=b"{}",
-            connection="close, X-Own ,host,content-length",
+            connection="close, X-Own ,content-length",
             x_own="1",
             x_other="2",
             trailer="x-own",
-            openred_cluster_term="9",
             content_type="application/json",
         )
         # The parser had it in chunks.
@@ -140,9 +162,7 @@ async def test_fields_of_the_connection_and_of_instances_stay_behind(tmp_path: P
         assert (await leader.forwarder().answer(request)).status == 200
         (asked,) = leader.asked
         assert (asked.body, asked.content_length, asked.authority) == (b"{}", 2, "directory.example")
-        assert [name for name, _ in asked.headers.fields] == [
-            *("host", "x-other", "content-type", "x-request-id", "x-forwarded-for", "content-length")
-        ]
+        assert [name for name, _ in asked.headers.fields] == ["x-other", "content-type", "x-forwarded-for"]
 
 
 async def test_a_request_without_a_host_reaches_the_leader_without_one(tmp_path: Path) -> None:
@@ -154,12 +174,12 @@ async def test_a_request_without_a_host_reaches_the_leader_without_one(tmp_path:
         assert [(each.authority, each.body) for each in leader.asked] == [("", b"{}")] * 2
 
 
-async def test_the_fields_of_the_answer_come_back_but_those_of_the_connection(tmp_path: Path) -> None:
+async def test_the_fields_of_the_answer_come_back(tmp_path: Path) -> None:
     async with leading(tmp_path) as leader:
         leader.answer = Response.json({}, status=429, headers=(("Retry-After", "3"), ("RateLimit", "a;r=0")))
         answer = await leader.forwarder().answer(request_of())
         assert answer.status == 429
-        assert dict(answer.headers) == {"Retry-After": "3", "RateLimit": "a;r=0", "Cache-Control": "no-store"}
+        assert answer.headers == leader.answer.headers
 
 
 async def test_an_answer_without_a_body_comes_back_so(tmp_path: Path) -> None:
@@ -169,23 +189,24 @@ async def test_an_answer_without_a_body_comes_back_so(tmp_path: Path) -> None:
         assert (answer.status, answer.body, answer.content_type) == (204, b"", None)
 
 
-async def test_head_is_asked_as_head_and_has_the_length_of_the_body(tmp_path: Path) -> None:
+async def test_head_is_asked_as_head(tmp_path: Path) -> None:
+    async with leading(tmp_path) as leader:
+        answer = await leader.forwarder().answer(request_of("HEAD"))
+        assert leader.asked[0].method == "HEAD"
+        # The engine sends its length alone.
+        assert answer.body == b'{"done":true}'
+
+
+async def test_a_connection_is_used_again_and_an_old_one_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with leading(tmp_path) as leader:
         forwarder = leader.forwarder()
-        answer = await forwarder.answer(request_of("HEAD"))
-        assert leader.asked[0].method == "HEAD"
-        assert len(answer.body) == len(b'{"done":true}')
-        assert (await forwarder.answer(request_of("GET"))).body == b'{"done":true}'
-
-
-async def test_a_connection_is_used_again_and_an_old_one_is_not(tmp_path: Path) -> None:
-    async with leading(tmp_path) as leader:
-        clock = VirtualClock()
-        forwarder = leader.forwarder(clock)
         for _ in range(3):
             await forwarder.answer(request_of())
         assert leader.engine.stats.connections_total == 1
-        clock.advance(forwarding.IDLE_S_MAX + 1)
+        monkeypatch.setattr(forwarding, "IDLE_S_MAX", 0.05)
+        await asyncio.sleep(0.1)
         await forwarder.answer(request_of())
         assert leader.engine.stats.connections_total == 2
         assert forwarder.outcomes == {ANSWERED: 4}
@@ -200,14 +221,18 @@ async def test_a_leader_that_is_not_there_is_told_and_nothing_was_sent(
     assert forwarder.outcomes == {NOT_SENT: 1}
 
 
-@pytest.mark.parametrize("said", [b"", b"HTTP/1.1 200 OK\r\nContent-Le", b"nonsense\r\n\r\n"])
+ANSWER = pack_answer(1, Response.json({}))
+
+
+@pytest.mark.parametrize("said", [b"", ANSWER[:-1], b"\xff" * 64, ANSWER.replace(b"[", b"{")])
 async def test_a_request_without_an_answer_is_never_sent_again(tmp_path: Path, said: bytes) -> None:
     connections = 0
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         nonlocal connections
         connections += 1
-        await reader.readuntil(b"\r\n\r\n")
+        writer.write(pack_sign(0))
+        await reader.readexactly(16)
         writer.write(said)
         writer.close()
 
@@ -311,6 +336,168 @@ async def test_a_change_of_leader_ends_what_was_sent_and_sends_it_to_nobody_else
         assert forwarder.outcomes == {UNKNOWN: forwarding.PLACES, ANSWERED: 1}
 
 
+class Halted(asyncio.Protocol):
+    """A leader that took a connection in, and then says nothing; `asked` counts the bytes that it gets."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # The transports of uvloop have no common base with those of asyncio.
+        self.transport = cast(asyncio.Transport, transport)
+        self.transport.write(pack_sign(0))
+
+    def data_received(self, data: bytes) -> None:
+        self.asked += len(data) % len(pack_sign(0)) > 0
+
+
+async def test_a_leader_that_says_nothing_gets_no_more_requests(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forwarding, "CONNECT_PAUSE_S", 0.01)
+    monkeypatch.setattr(forwarding, "ANSWERLESS_S_MAX", 0.05)
+    halted, path = Halted(), tmp_path / "halted.sock"
+    server = await asyncio.get_running_loop().create_unix_server(lambda: halted, path)
+    async with leading(tmp_path) as leader:
+        forwarder = forwarder_to(UnixWay(str(path)))
+        first = asyncio.create_task(forwarder.answer(request_of()))
+        await until(lambda: halted.asked)
+        await asyncio.sleep(2 * forwarding.ANSWERLESS_S_MAX)
+        others = [asyncio.create_task(forwarder.answer(request_of())) for _ in range(3)]
+        await asyncio.sleep(0.1)
+        assert halted.asked == 1
+        # They find the next one.
+        forwarder.retarget(UnixWay(str(leader.path)))
+        assert await refused(first) == (503, "outcome_unknown")
+        assert [(await task).status for task in others] == [200] * 3
+        forwarder.close()
+    server.close()
+
+
+async def test_one_slow_request_holds_up_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forwarding, "CONNECT_PAUSE_S", 0.01)
+    monkeypatch.setattr(forwarding, "ANSWERLESS_S_MAX", 0.05)
+    async with leading(tmp_path) as leader:
+        leader.gate, forwarder = asyncio.Event(), leader.forwarder()
+        slow = asyncio.create_task(forwarder.answer(request_of()))
+        await until(lambda: leader.asked)
+        await asyncio.sleep(2 * forwarding.ANSWERLESS_S_MAX)
+        gate, leader.gate = leader.gate, None
+        assert (await forwarder.answer(request_of())).status == 200
+        assert not slow.done()
+        gate.set()
+        assert (await slow).status == 200
+
+
+class Unread(asyncio.Transport):
+    """A transport whose other end has read nothing for long, and gets `written`."""
+
+    def __init__(self) -> None:
+        self.written = list[bytes]()
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.written.append(bytes(data))
+
+    def get_write_buffer_size(self) -> int:
+        return UNSENT_BYTES_MAX + 1
+
+    def is_closing(self) -> bool:
+        return False
+
+    def abort(self) -> None:
+        pass
+
+
+async def test_a_leader_that_does_not_read_is_sent_no_more_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forwarding, "WAIT_S", 0.1)
+    monkeypatch.setattr(forwarding, "CONNECT_PAUSE_S", 0.01)
+    transport = Unread()
+
+    class Full(NamedTuple):
+        async def connect(self) -> LeaderConnection:
+            connection = LeaderConnection()
+            connection.connection_made(transport)
+            return connection
+
+    forwarder = forwarder_to(Full())
+    assert await refused(forwarder.answer(request_of())) == (503, "no_leader")
+    # Signs are no requests.
+    assert {len(each) for each in transport.written} == {len(pack_sign(0))}
+
+
+@pytest.mark.parametrize("hurries", [True, False])
+async def test_a_leader_that_takes_no_connection_in_was_sent_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hurries: bool
+) -> None:
+    monkeypatch.setattr(forwarding, "WAIT_S", 10.0 if hurries else 0.3)
+    async with leading(tmp_path) as leader:
+        # It is at its cap, or drains.
+        leader.engine.shared.draining = True
+        forwarder = leader.forwarder()
+        tasks = [asyncio.create_task(forwarder.answer(request_of())) for _ in range(20)]
+        await until(lambda: leader.engine.stats.connections_refused)
+        if hurries:
+            forwarder.hurry()
+        for task in tasks:
+            assert await refused(task) == (503, "no_leader")
+        assert forwarder.outcomes == {NOT_SENT: 20}
+        assert leader.engine.stats.connections_refused < 5
+
+
+@pytest.mark.parametrize("pause_s", [None, 0.001])
+async def test_a_drain_under_load_leaves_nothing_unknown(tmp_path: Path, pause_s: float | None) -> None:
+    async with leading(tmp_path) as leader:
+        forwarder, outcomes, ends = leader.forwarder(), Counter[str](), asyncio.Event()
+        leader.pause_s = pause_s
+
+        async def ask_on() -> None:
+            while not ends.is_set():
+                try:
+                    outcomes[str((await forwarder.answer(request_of())).status)] += 1
+                except CallerError as error:
+                    outcomes[error.code] += 1
+                    await asyncio.sleep(0.01)
+
+        load = [asyncio.create_task(ask_on()) for _ in range(64)]
+        await until(lambda: outcomes["200"] > 500)
+        assert leader.server is not None
+        leader.server.close()
+        assert await leader.engine.drain() == 0
+        forwarder.hurry()
+        ends.set()
+        await asyncio.gather(*load)
+        assert outcomes.keys() <= {"200", "no_leader"}
+
+
+async def test_a_leader_that_takes_nothing_is_asked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forwarding, "WAIT_S", 0.05)
+    monkeypatch.setattr(forwarding, "CONNECT_PAUSE_S", 0.01)
+    async with two_leaders(tmp_path) as leaders:
+        forwarder, one = forwarder_to(leaders.to_one), leaders.one
+        one.gate = asyncio.Event()
+        in_flight = asyncio.create_task(forwarder.answer(request_of()))
+        await until(lambda: one.asked)
+        assert one.server is not None
+        one.server.close()
+        draining = asyncio.create_task(one.engine.drain())
+        await until(lambda: one.engine.shared.draining)
+        await asyncio.sleep(0.2)
+        # Nothing was done, so the request waits for the next leader, and its caller is told so.
+        assert await refused(forwarder.answer(request_of())) == (503, "no_leader")
+        monkeypatch.setattr(forwarding, "WAIT_S", 30.0)
+        waiting = asyncio.create_task(forwarder.answer(request_of()))
+        await asyncio.sleep(0.02)
+        one.gate.set()
+        assert (await in_flight).status == 200
+        await draining
+        forwarder.retarget(leaders.to_other)
+        assert (await waiting).status == 200
+        assert (len(one.asked), len(leaders.other.asked)) == (1, 1)
+        assert forwarder.outcomes == {NOT_SENT: 1, ANSWERED: 2}
+
+
 async def test_requests_that_wait_for_a_place_go_to_the_next_leader(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -334,11 +521,11 @@ async def test_a_leader_that_takes_no_connection_may_come_or_give_way_to_another
     await asyncio.sleep(0.01)
     forwarder.retarget(UnixWay(str(leader.path)))
     await asyncio.sleep(0.01)
-    await leader.engine.start([listen_unix(leader.path, backlog=64)])
+    await leader.start()
     assert (await first).status == 200
     assert len(leader.asked) == 1
     forwarder.close()
-    await leader.engine.drain()
+    await leader.stop()
 
 
 async def test_nobody_waits_for_the_connection_to_a_former_leader(
@@ -494,7 +681,7 @@ class Instance:
         return Response.json({})
 
     def way(self, credentials: ClusterCredentials = CREDENTIALS) -> InstanceWay:
-        return InstanceWay("127.0.0.1", self.port, credentials.client_context([HTTP_PROTOCOL]))
+        return InstanceWay("127.0.0.1", self.port, credentials.client_context([ASKING_PROTOCOL]))
 
 
 @pytest.fixture

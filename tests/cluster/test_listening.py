@@ -12,9 +12,10 @@ from collections.abc import AsyncIterator
 import pytest
 
 from openred_central.cluster import listening
+from openred_central.cluster.asking import pack_request
 from openred_central.cluster.link import LINK_PROTOCOLS, Kind, Link, LinkBroken
 from openred_central.cluster.listening import ClusterListener
-from openred_central.cluster.ways import HTTP_PROTOCOL
+from openred_central.cluster.ways import ASKING_PROTOCOL
 from openred_central.limits.origins import INSTANCE
 from openred_central.listening import listen_tcp
 from openred_central.micro_engine.engine import Engine
@@ -28,7 +29,7 @@ from tests.support.waiting import until
 HOST = "127.0.0.1"
 CREDENTIALS = ClusterCredentials(b"a secret of operators")
 ANOTHER = ClusterCredentials(b"another secret of theirs")
-ASK = b"GET /x HTTP/1.1\r\nHost: h\r\n\r\n"
+ASK = pack_request(1, Request("GET", "/x"), "an-id", "")
 
 
 class Port:
@@ -84,8 +85,8 @@ async def rest(reader: asyncio.StreamReader) -> bytes:
     return b""
 
 
-def http() -> ssl.SSLContext:
-    return CREDENTIALS.client_context([HTTP_PROTOCOL])
+def asking() -> ssl.SSLContext:
+    return CREDENTIALS.client_context([ASKING_PROTOCOL])
 
 
 async def test_messages_of_a_link_come_whole_and_in_order(port: Port) -> None:
@@ -107,21 +108,21 @@ async def test_a_link_ends_when_its_server_is_done_with_it(port: Port) -> None:
 
 
 async def test_requests_of_instances_are_answered_while_an_engine_does(port: Port) -> None:
-    reader, writer = await port.open(http())
+    reader, writer = await port.open(asking())
     assert writer.get_extra_info("ssl_object").selected_alpn_protocol() is None
     assert await rest(reader) == b""
     writer.close()
     await port.engine.start([])
     port.listener.answer_by(port.engine)
-    reader, writer = await port.open(http())
-    assert writer.get_extra_info("ssl_object").selected_alpn_protocol() == HTTP_PROTOCOL
+    reader, writer = await port.open(asking())
+    assert writer.get_extra_info("ssl_object").selected_alpn_protocol() == ASKING_PROTOCOL
     writer.write(ASK)
     assert (await reader.readuntil(b"}")).endswith(b'{"peer":"%s"}' % INSTANCE.encode())
     port.listener.answer_by(None)
     # Requests on their way are answered; the next connection is for links alone.
     writer.write(ASK)
     assert (await reader.readuntil(b"}")).endswith(b'"}')
-    _, other = await port.open(http())
+    _, other = await port.open(asking())
     assert other.get_extra_info("ssl_object").selected_alpn_protocol() is None
     for each in (writer, other):
         each.transport.abort()
@@ -130,11 +131,11 @@ async def test_requests_of_instances_are_answered_while_an_engine_does(port: Por
 async def test_connections_of_instances_count_in_all_and_not_by_address(port: Port) -> None:
     await port.engine.start([])
     port.listener.answer_by(port.engine)
-    opened = [await port.open(http()) for _ in range(2)]
+    opened = [await port.open(asking()) for _ in range(2)]
     for reader, writer in opened:
         writer.write(ASK)
         await reader.readuntil(b"}")
-    reader, writer = await port.open(http())
+    reader, writer = await port.open(asking())
     assert await rest(reader) == b""
     writer.transport.abort()
     assert port.engine.connections_open == 2
@@ -227,7 +228,7 @@ async def test_a_link_to_nobody_is_told_in_one_line() -> None:
 
 async def test_a_link_is_none_without_its_protocol() -> None:
     server = await asyncio.start_server(
-        lambda _, writer: writer.close(), HOST, 0, ssl=CREDENTIALS.server_context([HTTP_PROTOCOL])
+        lambda _, writer: writer.close(), HOST, 0, ssl=CREDENTIALS.server_context([ASKING_PROTOCOL])
     )
     number = server.sockets[0].getsockname()[1]
     with pytest.raises(LinkBroken, match="speaks none of openred-link/"):

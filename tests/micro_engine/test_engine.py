@@ -51,25 +51,6 @@ async def test_get_and_post_are_served_over_one_connection(served: Served, clien
     assert served.engine.stats.connections_total == 1
 
 
-async def test_a_connection_that_was_accepted_elsewhere_is_served_like_others() -> None:
-    caps = EngineLimits(connections_max=2, connections_per_address_max=1)
-    async with running(caps) as served:
-        loop, engine = asyncio.get_running_loop(), served.engine
-        ends = [socket.socketpair() for _ in range(2)]
-        for ours, _ in ends:
-            connection = engine.connection("elsewhere", scheme="https")
-            assert connection is not None
-            await loop.create_connection(lambda connection=connection: connection, sock=ours)
-        assert engine.connection("elsewhere", scheme="https") is None
-        for _, theirs in ends:
-            client = Client(*await asyncio.open_unix_connection(sock=theirs))
-            assert (await client.ask(get("/hello/a")))[2] == b'{"hello":"a","peer":"elsewhere"}'
-            client.writer.close()
-        await until(lambda: engine.connections_open == 0)
-        await engine.drain()
-        assert engine.connection("elsewhere", scheme="https") is None
-
-
 async def test_many_pipelined_requests_come_back_in_order(client: Client) -> None:
     count = 2000
     client.writer.write(b"".join(get(f"/hello/{number}") for number in range(count)))

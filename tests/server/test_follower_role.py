@@ -34,7 +34,7 @@ def membership(**leader: object) -> tuple[Membership, LeaseRow]:
         stop=asyncio.Event(),
         changed=asyncio.Event(),
         link_context=ssl.create_default_context(),
-        http_context=ssl.create_default_context(),
+        asking_context=ssl.create_default_context(),
     )
     return made, row
 

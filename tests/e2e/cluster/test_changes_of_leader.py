@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+import time
 
+from openred_central.cluster.forwarding import ANSWERLESS_S_MAX
 from tests.support.instances import Instance, MakeCluster
 from tests.support.running import Client, until
 from tests.support.world import Reply
@@ -25,11 +27,13 @@ def test_a_silent_leader_keeps_no_request_once_another_one_leads(cluster: MakeCl
                 continue
         replies[node_id] = reply
 
-    # Over this connection to the leader goes the next request; others find it silent before they send.
     register("before")
     silent.pause()
     sent = [threading.Thread(target=register, args=(f"sent-{number}",)) for number in range(3)]
-    for thread in sent:
+    sent[0].start()
+    # The others find it silent before they are sent.
+    time.sleep(1.5 * ANSWERLESS_S_MAX)
+    for thread in sent[1:]:
         thread.start()
     until(lambda: leader_of(follower) not in (None, silent.name), "the follower to know another leader")
     # Nobody is sent to the silent one any more, and nobody waits for it.
