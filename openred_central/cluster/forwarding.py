@@ -69,8 +69,8 @@ class _Lead:
         """Send nothing more over a connection."""
         if connection is self.connection:
             self.connection = None
-            self.retired = {each for each in self.retired if each.is_open} | {connection}
             connection.retire()
+            self.retired = {each for each in (*self.retired, connection) if each.is_busy}
 
     async def connect(self) -> Exception | None:
         """Make a connection. Return the error if there is none, also once another leads."""

@@ -374,6 +374,26 @@ async def test_a_leader_that_says_nothing_gets_no_more_requests(
     server.close()
 
 
+async def test_a_change_of_leader_ends_late_answers_of_every_connection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with two_leaders(tmp_path) as leaders:
+        leaders.one.gate, forwarder = asyncio.Event(), forwarder_to(leaders.to_one)
+        waiting = list[asyncio.Task[Response]]()
+        for _ in range(3):
+            # One request still waits at each connection that another one gave up.
+            monkeypatch.setattr(forwarding, "ANSWER_TIMEOUT_S", 10_000.0)
+            waiting.append(asyncio.create_task(forwarder.answer(request_of())))
+            await until(lambda: len(leaders.one.asked) == 2 * len(waiting) - 1)
+            monkeypatch.setattr(forwarding, "ANSWER_TIMEOUT_S", 0.02)
+            assert await refused(forwarder.answer(request_of())) == (503, "outcome_unknown")
+        assert leaders.one.engine.stats.connections_total == len(waiting)
+        forwarder.retarget(leaders.to_other)
+        async with asyncio.timeout(5.0):
+            assert [await refused(task) for task in waiting] == [(503, "outcome_unknown")] * len(waiting)
+        forwarder.close()
+
+
 async def test_one_slow_request_holds_up_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(forwarding, "CONNECT_PAUSE_S", 0.01)
     monkeypatch.setattr(forwarding, "ANSWERLESS_S_MAX", 0.05)
