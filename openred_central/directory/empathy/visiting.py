@@ -439,9 +439,7 @@ class Visiting:
         habits = self._habits
         hour = int((now.wall_s + self.visit_s / 2) // HOUR_S % HOURS)
         odds = round(ODDS_PARTS * steady_odds(habits, slot, hour, obeys=habits.follows(slot)))
-        if not -ODDS_MAX <= odds <= ODDS_MAX:
-            odds = min(max(odds, -ODDS_MAX), ODDS_MAX)
-        habits.odds[slot] = odds
+        odds = habits.odds[slot] = min(max(odds, -ODDS_MAX), ODDS_MAX)
         return odds
 
     def _renew_late_odds(self, slot: int, now_s: float) -> None:

@@ -182,18 +182,15 @@ class Habits:
         if days >= DAYS_FADED:
             self.profile[_profile(slot)] = bytes(PROFILE_BYTES)
             return
-        profile, begin, word = self.profile, PROFILE_BYTES * slot, noise.word
+        profile, begin, moved = self.profile, PROFILE_BYTES * slot, noise.moved
         shares = 1 - (1 - PROFILE_WEIGHT) ** days, 1 - (1 - PROFILE_WEIGHT) ** (days + 1)
         for number in range(min(hours, HOURS)):
             hour = (first_hour + number) % HOURS
-            # `nibble`, `moved` and `_write`, written out because all hours of many nodes take long.
+            # `nibble` and `_write`, written out because all hours of many nodes take long.
             place, shift = begin + (hour >> 1), 4 * (hour & 1)
             both = profile[place]
-            former = both >> shift & NIBBLE_FULL
-            word = (word * 1_664_525 + 1_013_904_223) & _WORD
-            nibble = int(former - former * shares[number < rest] + (word >> 8) / (1 << 24))
+            nibble = moved(both >> shift & NIBBLE_FULL, 0, shares[number < rest])
             profile[place] = both & ~(NIBBLE_FULL << shift) | nibble << shift
-        noise.word = word
 
     def nibble(self, slot: int, hour: int) -> int:
         """Return the chance of an hour of the day in fifteenths."""
