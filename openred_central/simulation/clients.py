@@ -6,7 +6,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from enum import StrEnum
 from random import Random
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from ..client.client import BACK_OFF_S_MAX, SLICE_S_MAX, pause_until_next
 from .population import Span
@@ -28,6 +28,11 @@ class Kind(StrEnum):
     STALLING = "stalling"
     # It ends, and registers and sends a heartbeat when it starts.
     BOOTING = "booting"
+
+
+# Names of their own, because members of an enumeration are looked up slowly.
+BOOTING: Final = Kind.BOOTING
+SUSPENDING: Final = Kind.SUSPENDING
 
 
 class Next(NamedTuple):
@@ -85,7 +90,7 @@ def woken(
     """
     for place in ups:
         start, end = starts[place], ends[place]
-        if kind is Kind.BOOTING:
+        if kind is BOOTING:
             at = start + chance.random() * START_S_MAX
         elif start <= due < end:
             at = due
@@ -100,7 +105,7 @@ def woken(
 
 def _notices_s(kind: Kind, failed_s: float, chance: Random) -> float:
     """Return how long a client that is `failed_s` overdue takes to notice that it is up again."""
-    if kind is Kind.SUSPENDING:
+    if kind is SUSPENDING:
         return chance.random() * SLICE_S_MAX
     # The time between two tries is about the time that it tries already.
     return chance.random() * min(BACK_OFF_S_MAX, failed_s) * (1 + chance.random()) / 2

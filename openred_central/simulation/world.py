@@ -104,11 +104,12 @@ class World:
         self._attended_s = 0.0
         self.process = self._start()
         self._chance = Random(f"{setting.seed} clients")
-        self._slots = array("i", [NOWHERE]) * count
-        # The next sign of life of each machine, and the place of the time up in which it lies.
-        self._next_at, self._places = array("I", [0]) * count, array("I", [0]) * count
+        # Lists, because the numbers in arrays are objects only when they are read.
+        self._slots = [NOWHERE] * count
+        # The next sign of life of each machine, and the place and the end of the time up in which it lies.
+        self._next_at, self._places, self._ends = [0] * count, array("I", [0]) * count, [0] * count
         # The machines that send a sign of life in each step.
-        self._calendar = [array("I") for _ in range(setting.steps + 1)]
+        self._calendar: list[list[int]] = [[] for _ in range(setting.steps + 1)]
         # Nodes visited at the end of each step ahead of their turn: late by a pace, or back from that.
         self._visits_ahead: defaultdict[int, array[int]] = defaultdict(lambda: array("I"))
         # Machines whose nodes died by silence.
@@ -145,7 +146,7 @@ class World:
 
     def _pass_step(self, step: int) -> None:
         step_s, calling = self.step_s, self._calendar[step]
-        self._calendar[step] = array("I")
+        self._calendar[step] = []
         if step < self._down_until:
             self._fail(calling, self._down_until)
             self.clock.advance(step_s)
@@ -195,15 +196,13 @@ class World:
         directory, new, step_s, calendar = self.directory, tuple.__new__, self.step_s, self._calendar
         hear, advise, paces = directory.hear, directory.paces.advise, directory.nodes.habits.paces
         states, slots = directory.nodes.registry.states, self._slots
-        places, next_at = self._places, self._next_at
-        starts, ends, firsts = self.machines.starts, self.machines.ends, self.machines.firsts
+        next_at, ends = self._next_at, self._ends
         # A plain number compares faster.
-        active, chance, refused = int(State.ACTIVE), self._chance, 0
-        ahead, missed_s = self._visits_ahead, self.setting.pace_s
+        active, refused = int(State.ACTIVE), 0
         if step < self._region_until:
             calling = self._without_cut_region(calling)
         for number in calling:
-            at, slot, place = next_at[number], slots[number], places[number]
+            at, slot = next_at[number], slots[number]
             if runs:
                 attended_s = begin + at
             moment = new(Now, (attended_s, ahead_s + at, at))
@@ -217,19 +216,25 @@ class World:
                     continue
             advice_s = advise[paces[slot]](slot, attended_s)
             at += int(advice_s) if advice_s < ADVICE_S_MAX else int(ADVICE_S_MAX)
-            if at >= ends[place]:
-                # It is not up any more.
-                found = woken(OFFLINE, starts, ends, range(place + 1, firsts[number + 1]), at, chance)
-                if found is None or found[0] >= at + missed_s:
-                    ahead[at // step_s + 1].append(number)
-                if found is None:
-                    continue
-                if found[0] >= at + missed_s:
-                    ahead[int(found[0]) // step_s].append(number)
-                at, places[number] = int(found[0]), found[1]
+            if at >= ends[number]:
+                self._miss(number, at)
+                continue
             next_at[number] = at
             calendar[at // step_s].append(number)
         self.tally.heartbeats += len(calling) - refused
+
+    def _miss(self, number: int, at: int) -> None:
+        """Plan the next sign of life of a machine that is down when it is due, and the visits for that."""
+        machines, step_s = self.machines, self.step_s
+        ups = range(self._places[number] + 1, machines.firsts[number + 1])
+        found = woken(OFFLINE, machines.starts, machines.ends, ups, at, self._chance)
+        late_at = at + self.setting.pace_s
+        call = found and (int(found[0]), found[1])
+        if found is None or found[0] >= late_at:
+            self._visits_ahead[at // step_s + 1].append(number)
+            if call is not None:
+                self._visits_ahead[call[0] // step_s].append(number)
+        self._plan(number, call)
 
     def _without_cut_region(self, calling: Sequence[int]) -> Sequence[int]:
         """Return the machines whose calls reach the directory, and let the others fail."""
@@ -245,8 +250,9 @@ class World:
     def _plan(self, number: int, call: tuple[int, int] | None) -> None:
         """Note the next sign of life of a machine, and the place of the time up in which it lies."""
         if call is not None:
-            self._next_at[number], self._places[number] = call
-            self._calendar[call[0] // self.step_s].append(number)
+            self._next_at[number], self._places[number] = at, place = call
+            self._ends[number] = self.machines.ends[place]
+            self._calendar[at // self.step_s].append(number)
 
     def _revive(self, number: int, now: Now) -> int:
         """Take a sign of life of a machine whose node is not active. Return its slot, if it finds a place."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import struct
 from array import array
 from binascii import crc32
+from functools import cache
 from math import inf
 from typing import Final, NamedTuple
 
@@ -20,6 +21,7 @@ CHUNK_SLOTS: Final = 128
 # Values of a byte, and of half a byte.
 FULL: Final = 255
 NIBBLE_FULL: Final = 15
+NIBBLE_BITS: Final = 4
 HOURS: Final = 24
 PROFILE_BYTES: Final = HOURS // 2
 # A node counts as one that follows the advice from here on.
@@ -49,6 +51,9 @@ USUAL_WEIGHT: Final = 0.2
 PROFILE_WEIGHT: Final = 0.12
 # After so many days without a sign of life nothing is left of a profile.
 DAYS_FADED: Final = 24
+# Steps of the noise that rounds all hours of a profile at once.
+LEVEL_BITS: Final = 5
+LEVELS: Final = 1 << LEVEL_BITS
 _WORD: Final = 0xFFFF_FFFF
 _HEADER: Final = struct.Struct("<4sId")
 _FORMAT: Final = b"H\1\0\0"
@@ -179,18 +184,18 @@ class Habits:
     def was_down(self, slot: int, first_hour: int, hours: int, noise: Noise) -> None:
         """Count that the node was down for so many whole hours, from an hour of the day on."""
         days, rest = divmod(hours, HOURS)
+        place, level = _profile(slot), noise.level()
         if days >= DAYS_FADED:
-            self.profile[_profile(slot)] = bytes(PROFILE_BYTES)
+            self.profile[place] = bytes(PROFILE_BYTES)
             return
-        profile, begin, moved = self.profile, PROFILE_BYTES * slot, noise.moved
-        shares = 1 - (1 - PROFILE_WEIGHT) ** days, 1 - (1 - PROFILE_WEIGHT) ** (days + 1)
-        for number in range(min(hours, HOURS)):
-            hour = (first_hour + number) % HOURS
-            # `nibble` and `_write`, written out because all hours of many nodes take long.
-            place, shift = begin + (hour >> 1), 4 * (hour & 1)
-            both = profile[place]
-            nibble = moved(both >> shift & NIBBLE_FULL, 0, shares[number < rest])
-            profile[place] = both & ~(NIBBLE_FULL << shift) | nibble << shift
+        former = self.profile[place]
+        fewer, more = (
+            int.from_bytes(former.translate(_fading(times, level)), "little") for times in (days, days + 1)
+        )
+        # The hours that were down once more than the others may go on after midnight.
+        span = (1 << NIBBLE_BITS * rest) - 1 << NIBBLE_BITS * first_hour
+        span |= span >> 8 * PROFILE_BYTES
+        self.profile[place] = (fewer ^ (fewer ^ more) & span).to_bytes(PROFILE_BYTES, "little")
 
     def nibble(self, slot: int, hour: int) -> int:
         """Return the chance of an hour of the day in fifteenths."""
@@ -264,6 +269,24 @@ class Noise:
         """Return `value`, moved by the share `weight` of its distance from `target`, as a whole number."""
         self.word = (self.word * 1_664_525 + 1_013_904_223) & _WORD
         return int(value + (target - value) * weight + (self.word >> 8) / (1 << 24))
+
+    def level(self) -> int:
+        """Return a number below `LEVELS`."""
+        self.word = (self.word * 1_664_525 + 1_013_904_223) & _WORD
+        return self.word >> 32 - LEVEL_BITS
+
+
+@cache
+def _fading(times: int, level: int) -> bytes:
+    """Return what becomes of each byte of a profile whose hours were down so many times.
+
+    Where a fraction is rounded up depends on the `level`. Both hours of a byte are rounded apart, so that
+    the mean of a profile keeps less of an error.
+    """
+    kept, up = (1 - PROFILE_WEIGHT) ** times, (level + 0.5) / LEVELS
+    low = [int(nibble * kept + up) for nibble in range(NIBBLE_FULL + 1)]
+    high = [int(nibble * kept + 1 - up) for nibble in range(NIBBLE_FULL + 1)]
+    return bytes(low[byte & NIBBLE_FULL] | high[byte >> NIBBLE_BITS] << NIBBLE_BITS for byte in range(256))
 
 
 def _profile(slot: int) -> slice:

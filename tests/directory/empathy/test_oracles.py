@@ -67,6 +67,21 @@ def test_bytes_follow_a_model_in_floats(seed: int) -> None:
     assert abs(sum(octaves) / len(octaves)) < 1.0
 
 
+@pytest.mark.parametrize("days", [0, 1, 3])
+def test_an_absence_over_midnight_counts_for_its_hours_alone(days: int) -> None:
+    first_hour, rest, nodes = 22, 5, 2_000
+    means = [0.0] * HOURS
+    for node in range(nodes):
+        habits = Habits()
+        habits.make_room(1)
+        habits.begin(0, f"n{node}", 1)
+        habits.was_down(0, first_hour, days * HOURS + rest, Noise(node, node))
+        means = [mean + share / nodes for mean, share in zip(means, habits.read(0).profile, strict=True)]
+    down = {(first_hour + number) % HOURS for number in range(rest)}
+    expected = [(1 - PROFILE_WEIGHT) ** (days + (hour in down)) / 3 for hour in range(HOURS)]
+    assert means == pytest.approx(expected, abs=0.003)
+
+
 def test_hours_around_count_by_their_weights(seed: int) -> None:
     chance, habits = random.Random(seed), Habits()
     habits.make_room(1)
