@@ -19,6 +19,8 @@ CONNECTIONS = 16
 SUBSCRIBE = b"GET /events HTTP/1.1\r\nHost: benchmark\r\n\r\n"
 # In that time each watcher gets its first events, which tell how the nodes are.
 JOINING_S = 10.0
+# Watched nodes are looked at once a second, so a shorter time tells of some looks or of none.
+LOOKS_S = 2.0
 
 
 def followed(effort: Effort) -> str:
@@ -63,6 +65,7 @@ def _send(
         idle_connections=bench.effort.subscribers if requests else 0,
         idle_requests=requests,
         warm_up_s=bench.effort.warm_up_s + joining_s,
+        duration_s=max(bench.effort.measured_s, LOOKS_S),
     )
     run_once(bench, subject, server, options)
 
