@@ -31,6 +31,7 @@ class Kind(StrEnum):
 
 
 # Names of their own, because members of an enumeration are looked up slowly.
+OFFLINE: Final = Kind.OFFLINE
 BOOTING: Final = Kind.BOOTING
 SUSPENDING: Final = Kind.SUSPENDING
 

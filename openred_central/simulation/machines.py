@@ -8,7 +8,7 @@ from random import Random
 from typing import Final
 
 from ..client.client import BACK_OFF_S_MAX
-from .clients import START_S_MAX, Kind, woken
+from .clients import OFFLINE, START_S_MAX, woken
 from .population import lives
 
 # Regions by falling size: the share of each is in proportion to 1 / its place.
@@ -58,8 +58,12 @@ class Machines:
         at += int(chance.random() * BACK_OFF_S_MAX)
         if place >= self.firsts[number] and at < self.ends[place]:
             return at, place
+        return self.after(number, place, at, chance)
+
+    def after(self, number: int, place: int, due: int, chance: Random) -> tuple[int, int] | None:
+        """Return the sign of life of a machine that is down when it is `due`, in a later place, or None."""
         ups = range(place + 1, self.firsts[number + 1])
-        found = woken(Kind.OFFLINE, self.starts, self.ends, ups, at, chance)
+        found = woken(OFFLINE, self.starts, self.ends, ups, due, chance)
         return found and (int(found[0]), found[1])
 
     def _place(self, number: int, at: int) -> int:

@@ -22,8 +22,6 @@ from ..directory.registration import Registration
 from ..directory.state.node import Profile, Transition
 from ..errors import CallerError
 from ..settings.config import Configuration
-from .clients import Kind as ClientKind
-from .clients import woken
 from .clock import VirtualClock
 from .faults import Fault, Kind
 from .machines import CUT_REGION, REGIONS, Machines
@@ -56,7 +54,6 @@ QUERY: Final = Query(
 WEEK_S: Final = 7 * 86_400
 MONTH_S: Final = int(YEAR_S / 12)
 NOWHERE: Final = -1
-OFFLINE: Final = ClientKind.OFFLINE
 # The names of the nodes of machines and of floods begin so.
 MACHINE: Final = "m"
 FLOOD: Final = "f"
@@ -104,10 +101,10 @@ class World:
         self._attended_s = 0.0
         self.process = self._start()
         self._chance = Random(f"{setting.seed} clients")
-        # Lists, because the numbers in arrays are objects only when they are read.
+        # Lists where numbers are read often, because each read of an array makes a new object.
         self._slots = [NOWHERE] * count
-        # The next sign of life of each machine, and the place and the end of the time up in which it lies.
-        self._next_at, self._places, self._ends = [0] * count, array("I", [0]) * count, [0] * count
+        # The next sign of life of each machine, and the end and the place of the time up in which it lies.
+        self._next_at, self._end_at, self._places = [0] * count, [0] * count, array("I", [0]) * count
         # The machines that send a sign of life in each step.
         self._calendar: list[list[int]] = [[] for _ in range(setting.steps + 1)]
         # Nodes visited at the end of each step ahead of their turn: late by a pace, or back from that.
@@ -196,7 +193,7 @@ class World:
         directory, new, step_s, calendar = self.directory, tuple.__new__, self.step_s, self._calendar
         hear, advise, paces = directory.hear, directory.paces.advise, directory.nodes.habits.paces
         states, slots = directory.nodes.registry.states, self._slots
-        next_at, ends = self._next_at, self._ends
+        next_at, end_at = self._next_at, self._end_at
         # A plain number compares faster.
         active, refused = int(State.ACTIVE), 0
         if step < self._region_until:
@@ -216,24 +213,20 @@ class World:
                     continue
             advice_s = advise[paces[slot]](slot, attended_s)
             at += int(advice_s) if advice_s < ADVICE_S_MAX else int(ADVICE_S_MAX)
-            if at >= ends[number]:
+            if at < end_at[number]:
+                next_at[number] = at
+                calendar[at // step_s].append(number)
+            else:
                 self._miss(number, at)
-                continue
-            next_at[number] = at
-            calendar[at // step_s].append(number)
         self.tally.heartbeats += len(calling) - refused
 
     def _miss(self, number: int, at: int) -> None:
         """Plan the next sign of life of a machine that is down when it is due, and the visits for that."""
-        machines, step_s = self.machines, self.step_s
-        ups = range(self._places[number] + 1, machines.firsts[number + 1])
-        found = woken(OFFLINE, machines.starts, machines.ends, ups, at, self._chance)
-        late_at = at + self.setting.pace_s
-        call = found and (int(found[0]), found[1])
-        if found is None or found[0] >= late_at:
-            self._visits_ahead[at // step_s + 1].append(number)
+        call = self.machines.after(number, self._places[number], at, self._chance)
+        if call is None or call[0] >= at + self.setting.pace_s:
+            self._visits_ahead[at // self.step_s + 1].append(number)
             if call is not None:
-                self._visits_ahead[call[0] // step_s].append(number)
+                self._visits_ahead[call[0] // self.step_s].append(number)
         self._plan(number, call)
 
     def _without_cut_region(self, calling: Sequence[int]) -> Sequence[int]:
@@ -250,8 +243,9 @@ class World:
     def _plan(self, number: int, call: tuple[int, int] | None) -> None:
         """Note the next sign of life of a machine, and the place of the time up in which it lies."""
         if call is not None:
-            self._next_at[number], self._places[number] = at, place = call
-            self._ends[number] = self.machines.ends[place]
+            at, place = call
+            self._next_at[number], self._end_at[number] = at, self.machines.ends[place]
+            self._places[number] = place
             self._calendar[at // self.step_s].append(number)
 
     def _revive(self, number: int, now: Now) -> int:

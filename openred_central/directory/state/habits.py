@@ -21,7 +21,6 @@ CHUNK_SLOTS: Final = 128
 # Values of a byte, and of half a byte.
 FULL: Final = 255
 NIBBLE_FULL: Final = 15
-NIBBLE_BITS: Final = 4
 HOURS: Final = 24
 PROFILE_BYTES: Final = HOURS // 2
 # A node counts as one that follows the advice from here on.
@@ -193,8 +192,8 @@ class Habits:
             int.from_bytes(former.translate(_fading(times, level)), "little") for times in (days, days + 1)
         )
         # The hours that were down once more than the others may go on after midnight.
-        span = (1 << NIBBLE_BITS * rest) - 1 << NIBBLE_BITS * first_hour
-        span |= span >> 8 * PROFILE_BYTES
+        span = ((1 << 4 * rest) - 1) << 4 * first_hour
+        span |= span >> 4 * HOURS
         self.profile[place] = (fewer ^ (fewer ^ more) & span).to_bytes(PROFILE_BYTES, "little")
 
     def nibble(self, slot: int, hour: int) -> int:
@@ -257,7 +256,7 @@ PACKED_BYTES: Final = _HEADER.size + CHUNK_SLOTS * (4 + 4 + 2 + 7 + PROFILE_BYTE
 
 
 class Noise:
-    """Fractions in [0, 1), by a hash of a slot and a time in whole seconds; `word` has the latest one."""
+    """Fractions in [0, 1) and levels, by a hash of a slot and a second; `word` is the latest."""
 
     __slots__ = ("word",)
 
@@ -280,13 +279,14 @@ class Noise:
 def _fading(times: int, level: int) -> bytes:
     """Return what becomes of each byte of a profile whose hours were down so many times.
 
-    Where a fraction is rounded up depends on the `level`. Both hours of a byte are rounded apart, so that
-    the mean of a profile keeps less of an error.
+    A higher `level` rounds up more in the first hour of each byte and less in the second, so that their
+    errors partly cancel in the mean of a profile.
     """
     kept, up = (1 - PROFILE_WEIGHT) ** times, (level + 0.5) / LEVELS
-    low = [int(nibble * kept + up) for nibble in range(NIBBLE_FULL + 1)]
-    high = [int(nibble * kept + 1 - up) for nibble in range(NIBBLE_FULL + 1)]
-    return bytes(low[byte & NIBBLE_FULL] | high[byte >> NIBBLE_BITS] << NIBBLE_BITS for byte in range(256))
+    return bytes(
+        int((byte & NIBBLE_FULL) * kept + up) | int((byte >> 4) * kept + 1 - up) << 4
+        for byte in range(FULL + 1)
+    )
 
 
 def _profile(slot: int) -> slice:

@@ -67,7 +67,7 @@ def test_bytes_follow_a_model_in_floats(seed: int) -> None:
     assert abs(sum(octaves) / len(octaves)) < 1.0
 
 
-@pytest.mark.parametrize("days", [0, 1, 3])
+@pytest.mark.parametrize("days", [0, 1, 3, 23])
 def test_an_absence_over_midnight_counts_for_its_hours_alone(days: int) -> None:
     first_hour, rest, nodes = 22, 5, 2_000
     means = [0.0] * HOURS
