@@ -15,6 +15,7 @@ from openred_central.directory.nodes import Nodes
 from openred_central.listening import address_of, listen_tcp
 from openred_central.micro_engine.engine import Engine
 from openred_central.micro_engine.wire.messages import Request, StreamingResponse
+from tests.support.instances import Instance
 from tests.support.options import lifecycle_options
 from tests.support.running import WAIT_S_MAX, Client, Server, Start
 from tests.support.sse import Event, read_events
@@ -56,7 +57,7 @@ class Stream:
 
 
 @contextmanager
-def stream(server: Server, target: str = "/events", **headers: str) -> Iterator[Stream]:
+def stream(server: Server | Instance, target: str = "/events", **headers: str) -> Iterator[Stream]:
     lines = [f"{name.replace('_', '-')}: {value}\r\n" for name, value in headers.items()]
     with socket.create_connection(server.address, timeout=WAIT_S_MAX) as connection:
         connection.sendall(f"GET {target} HTTP/1.1\r\nHost: a\r\n{''.join(lines)}\r\n".encode())
