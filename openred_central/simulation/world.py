@@ -241,7 +241,7 @@ class World:
             self._plan(number, self.machines.again(number, until * self.step_s, self._chance))
 
     def _plan(self, number: int, call: tuple[int, int] | None) -> None:
-        """Note the next sign of life of a machine, and the place of the time up in which it lies."""
+        """Note the next sign of life of a machine, and the end and the place of the time up there."""
         if call is not None:
             at, place = call
             self._next_at[number], self._end_at[number] = at, self.machines.ends[place]

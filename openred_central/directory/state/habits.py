@@ -256,7 +256,7 @@ PACKED_BYTES: Final = _HEADER.size + CHUNK_SLOTS * (4 + 4 + 2 + 7 + PROFILE_BYTE
 
 
 class Noise:
-    """Fractions in [0, 1) and levels, by a hash of a slot and a second; `word` is the latest."""
+    """Fractions in [0, 1) and levels, by a hash of a slot and a whole second; `word` has the latest."""
 
     __slots__ = ("word",)
 

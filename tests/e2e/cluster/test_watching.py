@@ -8,6 +8,7 @@ from typing import Any
 from tests.e2e.test_events import Stream, stream
 from tests.support.instances import Instance, MakeCluster
 from tests.support.loading import ask
+from tests.support.running import until
 
 from .test_proofs import registration
 from .trial import FLAGS
@@ -16,7 +17,7 @@ WATCH = "/events?nodes=alice"
 
 
 def register(instance: Instance, address: str, claim: str) -> str:
-    """Register alice at an address, with her claim unless she is new. Return it."""
+    """Register alice at an address, with her claim unless she is new. Return the claim."""
     fields = {"Authorization": f"Claim {claim}"} if claim else None
     reply = ask(instance, "POST", "/register", {**registration("alice", "key"), "address": address}, fields)
     assert reply.status in (200, 201), reply.document
@@ -37,6 +38,7 @@ def test_watched_nodes_are_told_of_at_every_instance_and_after_a_change_of_leade
     leader = made.wait_ready()
     (follower,) = made.followers()
     claim = register(leader, "192.0.2.1", "")
+    until(lambda: ask(follower, "GET", "/nodes/alice").status == 200, "alice at the follower")
     with stream(leader, WATCH) as at_leader, stream(follower, WATCH) as at_follower:
         for watched in (at_leader, at_follower):
             assert told(watched, 1)["what"] == ["now"]
