@@ -20,7 +20,7 @@ def code_of(seconds: float) -> int:
 
     The longest span is several thousand years. Nothing has the code 0.
     """
-    return min(bisect_left(_SECONDS, seconds), CODE_MAX)
+    return bisect_left(_SECONDS, seconds, hi=CODE_MAX)
 
 
 def seconds_of(code: int) -> float:

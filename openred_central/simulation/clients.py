@@ -93,10 +93,10 @@ def woken(
         start, end = starts[place], ends[place]
         if kind is BOOTING:
             at = start + chance.random() * START_S_MAX
-        elif start <= due < end:
-            at = due
         elif due < start:
             at = start + _notices_s(kind, start - due, chance)
+        elif due < end:
+            at = due
         else:
             continue
         if at < end:
@@ -109,4 +109,5 @@ def _notices_s(kind: Kind, failed_s: float, chance: Random) -> float:
     if kind is SUSPENDING:
         return chance.random() * SLICE_S_MAX
     # The time between two tries is about the time that it tries already.
-    return chance.random() * min(BACK_OFF_S_MAX, failed_s) * (1 + chance.random()) / 2
+    pause_s = failed_s if failed_s < BACK_OFF_S_MAX else BACK_OFF_S_MAX
+    return chance.random() * pause_s * (1 + chance.random()) / 2

@@ -228,7 +228,11 @@ def _tidy(spans: Iterator[Span], length_s: float) -> Iterator[Span]:
     """Yield spans in order that do not overlap, within the length."""
     last = 0.0
     for start, end in spans:
-        start, end = max(start, last), min(end, length_s)
+        # Comparisons, because `min` and `max` are slower.
+        if start < last:
+            start = last
+        if end > length_s:
+            end = length_s
         if end > start:
             yield start, end
             last = end + 1.0

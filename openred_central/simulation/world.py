@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from array import array
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import compress
 from operator import not_
 from random import Random
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, cast
 
 from ..client.client import ADVICE_S_MAX
 from ..clock import AttendedTime, Now
@@ -191,11 +191,13 @@ class World:
         ahead_s = now.wall_s - now.monotonic_s
         attended_s, begin = now.attended_s, now.attended_s - now.monotonic_s
         directory, new, step_s, calendar = self.directory, tuple.__new__, self.step_s, self._calendar
-        hear, advise, paces = directory.hear, directory.paces.advise, directory.nodes.habits.paces
+        hear, paces = directory.hear, directory.nodes.habits.paces
+        # Advice is whole at the paces of a world.
+        advise = cast("Sequence[Callable[[int, float], int]]", directory.paces.advise)
         states, slots = directory.nodes.registry.states, self._slots
         next_at, end_at = self._next_at, self._end_at
-        # A plain number compares faster.
-        active, refused = int(State.ACTIVE), 0
+        # Plain whole numbers compare faster.
+        active, advice_s_max, refused = int(State.ACTIVE), int(ADVICE_S_MAX), 0
         if step < self._region_until:
             calling = self._without_cut_region(calling)
         for number in calling:
@@ -212,7 +214,7 @@ class World:
                     self._plan(number, self.machines.again(number, (step + 1) * step_s, self._chance))
                     continue
             advice_s = advise[paces[slot]](slot, attended_s)
-            at += int(advice_s) if advice_s < ADVICE_S_MAX else int(ADVICE_S_MAX)
+            at += advice_s if advice_s < advice_s_max else advice_s_max
             if at < end_at[number]:
                 next_at[number] = at
                 calendar[at // step_s].append(number)

@@ -40,11 +40,12 @@ class Calibration:
 
     def add(self, number: int, chance: float, *, happened: bool) -> None:
         """Count a chance in the class `number`, and what became of it."""
-        row = self.bins[number][min(int(chance * BINS), BINS - 1)]
+        row = self.bins[number][int(chance * BINS) if chance < 1 else BINS - 1]
+        error = happened - chance
         row[0] += 1
         row[1] += chance
         row[2] += happened
-        row[3] += (happened - chance) ** 2
+        row[3] += error * error
         self.samples += 1
         self._weights[number] += 1
         if self._weights[number] >= HALVED_AFTER:

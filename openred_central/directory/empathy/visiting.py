@@ -332,7 +332,8 @@ class Visiting:
     def _expect(self, slot: int, last_s: float) -> None:
         """Note the sign of life at `last_s` as seen, and when the next one is due."""
         habits = self._habits
-        habits.seen_s[slot] = max(1, int(last_s))
+        # 0 is for a slot without a habit.
+        habits.seen_s[slot] = int(last_s) or 1
         habits.due_s[slot] = ceil(
             self._paces.due_s(
                 slot,
@@ -375,8 +376,8 @@ class Visiting:
                 self._charge(slot, noise, now)
             self._return(slot, last_s, noise)
             habits.was_up(slot, hour, EARLY_WEIGHT, noise)
-        if int(last_s // DAY_S) != int(seen_s // DAY_S):
-            habits.days[slot] = min(FULL, habits.days[slot] + 1)
+        if habits.days[slot] < FULL and last_s // DAY_S != seen_s // DAY_S:
+            habits.days[slot] += 1
         self._expect(slot, last_s)
 
     def _median_score(self) -> float:
@@ -439,7 +440,9 @@ class Visiting:
         habits = self._habits
         hour = int((now.wall_s + self.visit_s / 2) // HOUR_S % HOURS)
         odds = round(ODDS_PARTS * steady_odds(habits, slot, hour, obeys=habits.follows(slot)))
-        odds = habits.odds[slot] = min(max(odds, -ODDS_MAX), ODDS_MAX)
+        # Comparisons, because `min` and `max` are slower.
+        odds = -ODDS_MAX if odds < -ODDS_MAX else ODDS_MAX if odds > ODDS_MAX else odds
+        habits.odds[slot] = odds
         return odds
 
     def _renew_late_odds(self, slot: int, now_s: float) -> None:

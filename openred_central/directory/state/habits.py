@@ -171,14 +171,17 @@ class Habits:
     def came_back(self, slot: int, absence_s: float, noise: Noise) -> None:
         """Count an absence of so many seconds that has ended."""
         code = code_of(absence_s)
-        first = not self.absences[slot]
-        self.absences[slot] = min(FULL, self.absences[slot] + 1)
-        self.usual[slot] = code if first else noise.moved(self.usual[slot], code, USUAL_WEIGHT)
+        absences = self.absences[slot]
+        if absences < FULL:
+            self.absences[slot] = absences + 1
+        self.usual[slot] = noise.moved(self.usual[slot], code, USUAL_WEIGHT) if absences else code
 
     def was_up(self, slot: int, hour: int, weight: float, noise: Noise) -> None:
         """Count that the node was up in an hour of the day, with a weight from 0 to 1."""
-        nibble = self.nibble(slot, hour)
-        self._write(slot, hour, noise.moved(nibble, NIBBLE_FULL, PROFILE_WEIGHT * weight))
+        place, shift = PROFILE_BYTES * slot + hour // 2, 4 * (hour & 1)
+        byte = self.profile[place]
+        nibble = noise.moved(byte >> shift & NIBBLE_FULL, NIBBLE_FULL, PROFILE_WEIGHT * weight)
+        self.profile[place] = byte & ~(NIBBLE_FULL << shift) | nibble << shift
 
     def was_down(self, slot: int, first_hour: int, hours: int, noise: Noise) -> None:
         """Count that the node was down for so many whole hours, from an hour of the day on."""
@@ -188,9 +191,8 @@ class Habits:
             self.profile[place] = bytes(PROFILE_BYTES)
             return
         former = self.profile[place]
-        fewer, more = (
-            int.from_bytes(former.translate(_fading(times, level)), "little") for times in (days, days + 1)
-        )
+        fewer = int.from_bytes(former.translate(_fading(days, level)), "little")
+        more = int.from_bytes(former.translate(_fading(days + 1, level)), "little")
         # The hours that were down once more than the others may go on after midnight.
         span = ((1 << 4 * rest) - 1) << 4 * first_hour
         span |= span >> 4 * HOURS
@@ -199,10 +201,6 @@ class Habits:
     def nibble(self, slot: int, hour: int) -> int:
         """Return the chance of an hour of the day in fifteenths."""
         return self.profile[PROFILE_BYTES * slot + hour // 2] >> 4 * (hour & 1) & NIBBLE_FULL
-
-    def _write(self, slot: int, hour: int, nibble: int) -> None:
-        place, shift = PROFILE_BYTES * slot + hour // 2, 4 * (hour & 1)
-        self.profile[place] = self.profile[place] & ~(NIBBLE_FULL << shift) | nibble << shift
 
     def read(self, slot: int) -> Habit:
         """Return the habit of the node in `slot`."""
@@ -266,8 +264,8 @@ class Noise:
 
     def moved(self, value: int, target: int, weight: float) -> int:
         """Return `value`, moved by the share `weight` of its distance from `target`, as a whole number."""
-        self.word = (self.word * 1_664_525 + 1_013_904_223) & _WORD
-        return int(value + (target - value) * weight + (self.word >> 8) / (1 << 24))
+        word = self.word = (self.word * 1_664_525 + 1_013_904_223) & _WORD
+        return int(value + (target - value) * weight + (word >> 8) / (1 << 24))
 
     def level(self) -> int:
         """Return a number below `LEVELS`."""
