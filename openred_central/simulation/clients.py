@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
 from enum import StrEnum
 from random import Random
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from ..client.client import BACK_OFF_S_MAX, SLICE_S_MAX, pause_until_next
 from .population import Span
@@ -30,12 +29,6 @@ class Kind(StrEnum):
     BOOTING = "booting"
 
 
-# Names of their own, because members of an enumeration are looked up slowly.
-OFFLINE: Final = Kind.OFFLINE
-BOOTING: Final = Kind.BOOTING
-SUSPENDING: Final = Kind.SUSPENDING
-
-
 class Next(NamedTuple):
     """The next sign of life: when, and whether the client starts and registers first."""
 
@@ -50,7 +43,6 @@ class Client:
         self.kind = kind
         self._up = up
         self._starts = [start for start, _ in up]
-        self._ends = [end for _, end in up]
         self._chance = chance
         self._own_pause_s = pace_s * chance.uniform(*OWN_PAUSE) if ignores else None
 
@@ -68,9 +60,24 @@ class Client:
             return Next(at + pause_s, False)
         if self.kind is Kind.STALLING:
             return self._later(place, pause_s - max(0.0, end - at))
-        ups = range(place + 1, len(self._up))
-        found = woken(self.kind, self._starts, self._ends, ups, at + pause_s, self._chance)
-        return None if found is None else Next(found[0], self.kind is Kind.BOOTING)
+        return self._woken(place + 1, at + pause_s)
+
+    def _woken(self, place: int, due: float) -> Next | None:
+        """Return the sign of life, from a span on, of a client that was down when it was `due`, or before."""
+        chance = self._chance
+        for later in range(place, len(self._up)):
+            start, end = self._up[later]
+            if self.kind is Kind.BOOTING:
+                at = start + chance.random() * START_S_MAX
+            elif due >= start:
+                at = due
+            elif self.kind is Kind.SUSPENDING:
+                at = start + chance.random() * SLICE_S_MAX
+            else:
+                at = start + tried_again_s(start - due, chance)
+            if at < end:
+                return Next(at, self.kind is Kind.BOOTING)
+        return None
 
     def _later(self, place: int, left_s: float) -> Next | None:
         """Return the sign of life of a client that waits `left_s` more seconds of being up, after a span."""
@@ -81,33 +88,8 @@ class Client:
         return None
 
 
-def woken(
-    kind: Kind, starts: Sequence[float], ends: Sequence[float], ups: range, due: float, chance: Random
-) -> tuple[float, int] | None:
-    """Return the sign of life of a client that was down when it was `due`, or before; None if none comes.
-
-    `starts` and `ends` have when it is up, and `ups` the places of the times to come. With the sign of life
-    comes the place in which it lies.
-    """
-    for place in ups:
-        start, end = starts[place], ends[place]
-        if kind is BOOTING:
-            at = start + chance.random() * START_S_MAX
-        elif due < start:
-            at = start + _notices_s(kind, start - due, chance)
-        elif due < end:
-            at = due
-        else:
-            continue
-        if at < end:
-            return at, place
-    return None
-
-
-def _notices_s(kind: Kind, failed_s: float, chance: Random) -> float:
-    """Return how long a client that is `failed_s` overdue takes to notice that it is up again."""
-    if kind is SUSPENDING:
-        return chance.random() * SLICE_S_MAX
+def tried_again_s(failed_s: float, chance: Random) -> float:
+    """Return how long a client that tries in vain for `failed_s` takes to notice that it is up again."""
     # The time between two tries is about the time that it tries already.
     pause_s = failed_s if failed_s < BACK_OFF_S_MAX else BACK_OFF_S_MAX
     return chance.random() * pause_s * (1 + chance.random()) / 2

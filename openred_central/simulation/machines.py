@@ -8,7 +8,7 @@ from random import Random
 from typing import Final
 
 from ..client.client import BACK_OFF_S_MAX
-from .clients import OFFLINE, START_S_MAX, woken
+from .clients import START_S_MAX, tried_again_s
 from .population import lives
 
 # Regions by falling size: the share of each is in proportion to 1 / its place.
@@ -62,9 +62,12 @@ class Machines:
 
     def after(self, number: int, place: int, due: int, chance: Random) -> tuple[int, int] | None:
         """Return the sign of life of a machine that is down when it is `due`, in a later place, or None."""
-        ups = range(place + 1, self.firsts[number + 1])
-        found = woken(OFFLINE, self.starts, self.ends, ups, due, chance)
-        return found and (int(found[0]), found[1])
+        for later in range(place + 1, self.firsts[number + 1]):
+            start = self.starts[later]
+            at = due if due >= start else start + int(tried_again_s(start - due, chance))
+            if at < self.ends[later]:
+                return at, later
+        return None
 
     def _place(self, number: int, at: int) -> int:
         return bisect_right(self.starts, at, self.firsts[number], self.firsts[number + 1]) - 1
