@@ -141,7 +141,8 @@ class Following:
                 if tombstone.id_hash not in standing:
                     nodes.tombstones.lift(tombstone.id_hash)
             yield
-        self._take_kept([(name_of(block), None) for block in blocks if name_of(block) not in kept])
+        here = [*map(name_of, blocks), *self.directory.analytics.names()]
+        self._take_kept([(name, None) for name in here if name not in kept])
         self._end_load(part)
         marks = nodes.changes.heard.marks
         marks[:] = bytes([HEARD]) * len(marks)

@@ -94,6 +94,10 @@ class Analytics:
         """Return the row of the day that is open, or was when the last run ended."""
         return next((row for row in reversed(self.days.values()) if _OPEN in row), None)
 
+    def names(self) -> list[str]:
+        """Return the names under which all rows are kept."""
+        return [f"{kind}/{key}" for kind, rows in ((DAYS, self.days), (MONTHS, self.months)) for key in rows]
+
     def kept(self) -> Iterator[tuple[str, bytes]]:
         """Yield the kept values that a replica needs, by name. Rows may change meanwhile."""
         for kind, rows in ((DAYS, self.days), (MONTHS, self.months)):
