@@ -63,7 +63,10 @@ class Client:
         return self._woken(place + 1, at + pause_s)
 
     def _woken(self, place: int, due: float) -> Next | None:
-        """Return the sign of life, from a span on, of a client that was down when it was `due`, or before."""
+        """Return the sign of life of a client that was down when it was `due`, or before; None if none comes.
+
+        It lies in the span at `place`, or in a later one.
+        """
         chance = self._chance
         for later in range(place, len(self._up)):
             start, end = self._up[later]
