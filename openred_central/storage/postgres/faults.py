@@ -33,6 +33,8 @@ ADVICE: Final = {
 SEE_LOG: Final = "see the log of the database"
 # Classes of errors, and single ones, that may be gone at the next attempt.
 _PASSING: Final = ("08", "25006", "40", "53", "55", "57")
+# Another client was in the way for a moment.
+_HINDERED: Final = ("40", "55P03")
 # The rows that are stored contradict those that were to be written.
 _CONFLICTS: Final = ("23", "OR")
 # After one of these nobody knows what became of the statement: the connection ended with it.
@@ -41,6 +43,10 @@ _ENDING: Final = ("08", "57P")
 
 class Interrupted(PassingError):
     """A statement was sent, and nobody knows whether it was carried out for good."""
+
+
+class Hindered(PassingError):
+    """Another client was in the way of a statement, nothing of which was carried out."""
 
 
 def advice(sqlstate: str) -> str:
@@ -58,6 +64,8 @@ def is_settled(error: BaseException) -> bool:
 def _kind(sqlstate: str) -> type[StoreError]:
     if sqlstate.startswith(_CONFLICTS):
         return Conflict
+    if sqlstate.startswith(_HINDERED):
+        return Hindered
     return PassingError if sqlstate.startswith(_PASSING) else StoreError
 
 

@@ -71,7 +71,13 @@ CREATE TABLE IF NOT EXISTS openred.seen (
     commit_number bigint NOT NULL,
     signs bytea NOT NULL
 ) WITH (fillfactor = 50);
-ALTER TABLE openred.seen ALTER signs SET STORAGE PLAIN;
+-- A leader at work waits for no lock that an upgrade does not need.
+DO $$ BEGIN
+    IF (SELECT attstorage FROM pg_attribute WHERE attrelid = 'openred.seen'::regclass AND attname = 'signs')
+            <> 'p' THEN
+        ALTER TABLE openred.seen ALTER signs SET STORAGE PLAIN;
+    END IF;
+END $$;
 
 CREATE TABLE IF NOT EXISTS openred.kept (name text COLLATE "C" PRIMARY KEY, value bytea NOT NULL);
 CREATE TABLE IF NOT EXISTS openred.revocation (

@@ -20,7 +20,7 @@ import orjson
 
 from ..store import PassingError, StoreError
 from .access import Access
-from .faults import Interrupted
+from .faults import Hindered, Interrupted
 from .history import History
 from .leasing import Conflict, Fenced, LeaseRow, RolledBack
 from .link import Link, call_of
@@ -31,6 +31,8 @@ log = logging.getLogger("openred.storage")
 WRITE_TIMEOUT_S: Final = 6.0
 # A renewal touches one row, and a lease is short.
 RENEW_TIMEOUT_S: Final = 1.0
+# A newer schema, for instance, locks tables for a moment, and callers wait for the write.
+WRITE_ATTEMPTS_MAX: Final = 3
 # A conflict ends a term, unless another one did within so long: then loading the directory did not help.
 CONFLICT_PAUSE_S: Final = 60.0
 # The pause before the row is looked at again.
@@ -110,11 +112,22 @@ class Writer:
         return True
 
     async def write(self, function: str, *values: Any, is_commit: bool = False) -> None:
-        """Write by a function of the schema, with as many attempts as it takes until the outcome is known.
+        """Write by a function of the schema; try again where another client is in the way for a moment.
 
         `values` are what it gets after the fence. Raises `Fenced` or `RolledBack` where the row refuses it,
         `Conflict` where other rows do, another `StoreError` where it was not written.
         """
+        for attempt in range(1, WRITE_ATTEMPTS_MAX + 1):
+            try:
+                await self._write(function, *values, is_commit=is_commit)
+                break
+            except Hindered:
+                # A renewal that waits has its turn now.
+                if attempt == WRITE_ATTEMPTS_MAX:
+                    raise
+
+    async def _write(self, function: str, *values: Any, is_commit: bool) -> None:
+        """Write with as many attempts as it takes until the outcome is known. Raises as `write` does."""
         async with self._turn:
             self._require_term()
             following = Position(self.seq + is_commit, self._new_tag())

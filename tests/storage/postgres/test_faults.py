@@ -92,6 +92,25 @@ def test_a_commit_that_the_database_refuses_is_not_in_it(
         assert (store.watch().seq, records_of(store)) == (2, [record(1), record(3)])
 
 
+@pytest.mark.parametrize("sqlstate", ["55P03", "40P01"])
+def test_a_commit_is_tried_again_when_another_client_was_in_the_way_for_a_moment(
+    sqlstate: str, postgres: PgServer, database_url: str
+) -> None:
+    name = database_url.rpartition("/")[2]
+    with leading(database_url) as store:
+        # A sequence goes on when the commit is rolled back.
+        postgres.execute(
+            "CREATE SEQUENCE tries; CREATE FUNCTION hinder() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+            f" IF nextval('public.tries') < 3 THEN RAISE EXCEPTION USING ERRCODE = '{sqlstate}'; END IF;"
+            " RETURN NULL; END $$;"
+            " CREATE TRIGGER hinder BEFORE INSERT ON openred.node EXECUTE FUNCTION hinder()",
+            name,
+        )
+        store.commit(batch(record(1)))
+        assert (store.watch().seq, records_of(store)) == (1, [record(1)])
+        assert postgres.execute("SELECT last_value FROM tries", name) == "3"
+
+
 @pytest.mark.parametrize(
     ("error", "passes", "what_to_do"),
     [

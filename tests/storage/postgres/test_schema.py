@@ -133,7 +133,10 @@ async def test_a_leader_goes_on_while_a_newer_schema_waits_for_a_reader(database
     newer = PostgresStore(database.url, access("newer"))
     with leading(database.url) as store:
         store.commit(batch(record(1)))
-        database.execute("UPDATE openred.cluster SET schema_version = 0")
+        database.execute(
+            "UPDATE openred.cluster SET schema_version = 0;"
+            " ALTER TABLE openred.seen ALTER signs SET STORAGE EXTENDED"
+        )
         reader = await asyncpg.connect(database.url)
         async with reader.transaction():
             await reader.execute("SELECT FROM openred.seen")
@@ -150,6 +153,21 @@ async def test_a_leader_goes_on_while_a_newer_schema_waits_for_a_reader(database
         await opening
     newer.close()
     assert database.execute("SELECT schema_version FROM openred.cluster") == str(SCHEMA_VERSION)
+
+
+async def test_an_upgrade_locks_no_table_in_which_it_changes_nothing(database: Database) -> None:
+    with leading(database.url):
+        database.execute("UPDATE openred.cluster SET schema_version = 0")
+        tables = database.execute("SELECT string_agg(relid::regclass::text, ',') FROM pg_stat_user_tables")
+        assert "openred.cluster" in tables
+        reader = await asyncpg.connect(database.url)
+        try:
+            await reader.execute(f"BEGIN; LOCK TABLE {tables} IN ACCESS SHARE MODE")
+            newer = PostgresStore(database.url, access("newer"))
+            await asyncio.to_thread(newer.open)
+            newer.close()
+        finally:
+            await reader.close()
 
 
 def test_a_schema_of_another_program_is_refused(database: Database) -> None:
