@@ -20,7 +20,7 @@ import asyncpg
 import orjson
 
 from tests.support.history import Sight
-from tests.support.loading import AUTHORITY
+from tests.support.loading import AUTHORITY, shown_at
 from tests.support.postgres import SUPERUSER, PgError
 from tests.support.proxy import Proxy
 from tests.support.running import POLL_S, WAIT_S_MAX, Server, until
@@ -233,30 +233,15 @@ class Cluster:
         """Return what psql prints for a statement in the database, which no `Proxy` stands before."""
         return self.primary.execute(statement, self.database_name)
 
-    def digests(self) -> dict[str, Any]:
-        """Return the digest of each instance that runs, by its name."""
-        return {
-            instance.name: (document or {}).get("directory", {}).get("digest")
-            for instance in self.running
-            for _, document in [instance.ask("/stats")]
-        }
+    def wait_at_rest(self) -> None:
+        """Wait until all that run show each node that is stored, and show it alike."""
 
-    def wait_at_rest(self) -> str:
-        """Wait until all that run have one digest, and return it."""
+        def at_rest() -> bool:
+            stored = self.sql("SELECT node_id FROM openred.node").splitlines()
+            first, *others = (shown_at(instance, stored)[0] for instance in self.running)
+            return len(first) == len(stored) and all(other == first for other in others)
 
-        def one() -> str | None:
-            found = self.digests()
-            return (
-                next(iter(found.values()))
-                if len(set(found.values())) == 1 and None not in found.values()
-                else None
-            )
-
-        try:
-            digest: str = until(one, "all instances to have one digest")
-        except AssertionError as error:
-            raise AssertionError(f"{error}: {self.digests()}") from None
-        return digest
+        until(at_rest, "all instances to show each stored node alike")
 
     def close(self) -> None:
         """End all of it, and show what the instances wrote."""

@@ -103,7 +103,6 @@ def judge(trial: Trial, beating: list[str], forgiven_s: float, *, goes_back: boo
         complaints += backwards(trial.watcher.sights)
     assert not complaints, "\n".join(complaints[:30])
     assert history.acknowledged > 0
-    trial.cluster.wait_at_rest()
     # Signs of life reach all within a flush interval.
     ends_s = time.monotonic() + WAIT_S_MAX
     while (wrong := _wrong_at_rest(trial, beating, forgiven_s)) and time.monotonic() < ends_s:
