@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from http import HTTPStatus
 from math import inf
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,7 +21,7 @@ import asyncpg
 import orjson
 
 from tests.support.history import Sight
-from tests.support.loading import AUTHORITY, shown_at
+from tests.support.loading import AUTHORITY
 from tests.support.postgres import SUPERUSER, PgError
 from tests.support.proxy import Proxy
 from tests.support.running import POLL_S, WAIT_S_MAX, Server, until
@@ -233,15 +234,22 @@ class Cluster:
         """Return what psql prints for a statement in the database, which no `Proxy` stands before."""
         return self.primary.execute(statement, self.database_name)
 
+    def stored(self) -> dict[str, str]:
+        """Return the state of each node in the database."""
+        rows = self.sql("SELECT node_id, state FROM openred.nodes").splitlines()
+        return {name: state for name, _, state in (row.partition("|") for row in rows)}
+
     def wait_at_rest(self) -> None:
-        """Wait until all that run show each node that is stored, and show it alike."""
+        """Wait until all that run show each node that is stored, alike; they may show others as well."""
 
         def at_rest() -> bool:
-            stored = self.sql("SELECT node_id FROM openred.node").splitlines()
-            first, *others = (shown_at(instance, stored)[0] for instance in self.running)
-            return len(first) == len(stored) and all(other == first for other in others)
+            for name, state in self.stored().items():
+                looks = {_look(instance, name) for instance in self.running}
+                if len(looks) > 1 or looks.pop()[0] != state:
+                    return False
+            return True
 
-        until(at_rest, "all instances to show each stored node alike")
+        until(at_rest, "all instances to show what is stored")
 
     def close(self) -> None:
         """End all of it, and show what the instances wrote."""
@@ -251,6 +259,14 @@ class Cluster:
                 print(f"--- log of run {number} of {instance.name}:\n{run.log[-20_000:]}")
         with contextlib.suppress(Exception):
             self.primary.drop_database(self.database_name)
+
+
+def _look(instance: Instance, name: str) -> tuple[str, ...]:
+    """Return how an instance shows a node: state, key and port, or the status of another answer."""
+    status, document = instance.ask(f"/nodes/{name}")
+    if status != HTTPStatus.OK:
+        return (str(status),)
+    return document["state"], document["public_key"], str(document["port"])
 
 
 def _ready_or_ended(instance: Instance) -> bool:

@@ -34,7 +34,7 @@ SEE_LOG: Final = "see the log of the database"
 # Classes of errors, and single ones, that may be gone at the next attempt.
 _PASSING: Final = ("08", "25006", "40", "53", "55", "57")
 # Another client was in the way for a moment.
-_HINDERED: Final = ("40", "55P03")
+_HINDERED: Final = ("40001", "40P01", "55P03")
 # The rows that are stored contradict those that were to be written.
 _CONFLICTS: Final = ("23", "OR")
 # After one of these nobody knows what became of the statement: the connection ended with it.

@@ -71,7 +71,7 @@ CREATE TABLE IF NOT EXISTS openred.seen (
     commit_number bigint NOT NULL,
     signs bytea NOT NULL
 ) WITH (fillfactor = 50);
--- A leader at work waits for no lock that an upgrade does not need.
+-- ALTER locks out a leader at work, also where it changes nothing.
 DO $$ BEGIN
     IF (SELECT attstorage FROM pg_attribute WHERE attrelid = 'openred.seen'::regclass AND attname = 'signs')
             <> 'p' THEN

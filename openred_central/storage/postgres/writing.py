@@ -14,6 +14,7 @@ import asyncio
 import logging
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -117,14 +118,12 @@ class Writer:
         `values` are what it gets after the fence. Raises `Fenced` or `RolledBack` where the row refuses it,
         `Conflict` where other rows do, another `StoreError` where it was not written.
         """
-        for attempt in range(1, WRITE_ATTEMPTS_MAX + 1):
-            try:
+        for _ in range(WRITE_ATTEMPTS_MAX - 1):
+            # A renewal that waits has its turn between two attempts.
+            with suppress(Hindered):
                 await self._write(function, *values, is_commit=is_commit)
-                break
-            except Hindered:
-                # A renewal that waits has its turn now.
-                if attempt == WRITE_ATTEMPTS_MAX:
-                    raise
+                return
+        await self._write(function, *values, is_commit=is_commit)
 
     async def _write(self, function: str, *values: Any, is_commit: bool) -> None:
         """Write with as many attempts as it takes until the outcome is known. Raises as `write` does."""

@@ -101,7 +101,7 @@ def test_all_who_knew_more_than_a_standby_name_what_is_lost(
         registered(leader, "gone")
         assert ask(leader, "POST", "/heartbeat/older", {"port": 2}, claims["older"]).status == 200
         assert ask(leader, "DELETE", "/nodes/back?mode=forget", None, claims["back"]).status == 200
-        made.wait_at_rest()
+        until(lambda: not any(known(one, "back") for one in survivors), "the survivors to know of the last")
         leader.kill()
         primary.kill()
         replication.cut()

@@ -117,16 +117,10 @@ def _wrong_at_rest(trial: Trial, beating: list[str], forgiven_s: float) -> list[
         complaints += lost(trial.history, shown, instance.name)
         complaints += unheard(trial.history, last_seen, forgiven_s)
         complaints += [f"{instance.name} lost {name}" for name in beating if name not in shown]
-        stored = _stored(trial.cluster)
+        stored = trial.cluster.stored()
         complaints += [
             f"{instance.name} shows {name} as {shown.get(name)}, stored is {stored.get(name)}"
             for name in {*shown, *beating, *trial.history.possible()}
             if stored.get(name) != (shown[name].state if name in shown else None)
         ]
     return complaints
-
-
-def _stored(cluster: Cluster) -> dict[str, str]:
-    """Return the state of each node in the database."""
-    rows = cluster.sql("SELECT node_id, state FROM openred.nodes").splitlines()
-    return {name: state for name, _, state in (row.partition("|") for row in rows)}

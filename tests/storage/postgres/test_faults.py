@@ -50,6 +50,22 @@ def test_a_lock_of_another_client_holds_up_a_commit_and_not_the_lease(
         assert (store.watch().seq, records_of(store)) == (2, [record(1), record(2)])
 
 
+def test_a_renewal_has_its_turn_between_attempts_at_a_commit(
+    postgres: PgServer, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # More than pass while the test looks.
+    monkeypatch.setattr("openred_central.storage.postgres.writing.WRITE_ATTEMPTS_MAX", 100)
+    waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+    with leading(database_url) as store, ThreadPoolExecutor(1) as threads:
+        with locked(postgres, database_url, "node"):
+            committing = threads.submit(store.commit, batch(record(1)))
+            until(lambda: postgres.execute(waiting) != "0", "the commit to wait")
+            store.renew()
+            assert not committing.done()
+        committing.result(30)
+        assert records_of(store) == [record(1)]
+
+
 def test_a_lock_on_the_row_of_the_lease_is_reported(postgres: PgServer, database_url: str) -> None:
     with leading(database_url) as store:
         with locked(postgres, database_url, "cluster"), pytest.raises(PassingError, match="55P03"):
