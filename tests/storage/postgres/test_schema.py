@@ -137,13 +137,14 @@ async def test_a_leader_goes_on_while_a_newer_schema_waits_for_a_reader(database
             " ALTER TABLE openred.seen ALTER signs SET STORAGE EXTENDED"
         )
         reader = await asyncpg.connect(database.url)
-        async with reader.transaction():
-            await reader.execute("SELECT FROM openred.seen")
+        try:
+            await reader.execute("BEGIN; SELECT FROM openred.seen")
             opening = asyncio.create_task(asyncio.to_thread(newer.open))
             await until(lambda: database.execute("SELECT count(*) FROM pg_locks WHERE NOT granted") != "0")
             await asyncio.to_thread(store.commit, batch(pages=pages_of([record(1)])))
             assert not opening.done()
-        await reader.close()
+        finally:
+            await reader.close()
         await opening
     newer.close()
     assert database.execute("SELECT schema_version FROM openred.cluster") == str(SCHEMA_VERSION)
