@@ -16,6 +16,7 @@ from openred_central.clock import SystemClock
 from openred_central.server.vault import Vault, keys_folder, open_vault
 from openred_central.settings.config import Configuration
 from openred_central.storage.keys.key_files import KeyFileError
+from openred_central.storage.postgres.leasing import RolledBack
 from openred_central.storage.store import MemoryStore, NotLeading, PassingError, Store, StoreError
 from openred_central.tasks import keykeeper
 from tests.support.building import DictStore
@@ -86,7 +87,9 @@ class AwayStore(DictStore):
         return super().load_secret(name)
 
 
-@pytest.mark.parametrize("error", [PassingError("the connection broke"), NotLeading("b leads in term 2")])
+@pytest.mark.parametrize(
+    "error", [PassingError("the connection broke"), NotLeading("b leads in term 2"), RolledBack(3, 1.0)]
+)
 async def test_keys_that_are_out_of_reach_end_no_instance(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: StoreError
 ) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from ..store import NotLeading, StoreError
+from ..store import NotLeading, PassingError, StoreError
 
 
 class LeaseRow(NamedTuple):
@@ -39,7 +39,7 @@ class Conflict(StoreError):
     """
 
 
-class RolledBack(StoreError):
+class RolledBack(PassingError):
     """The run still holds its term, but the database is at an earlier commit, or at one of another tag.
 
     `seq` is where the database is; `common_s` is how many seconds ago that was the last commit of this run,
