@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 
@@ -18,9 +19,7 @@ from openred_central.micro_engine.wire.messages import Headers, Request, Respons
 from tests.support.clock import VirtualClock
 from tests.support.waiting import until
 
-LIMITS = EngineLimits(
-    connections_max=2, connections_per_address_max=1, body_bytes_max=1_000, drain_timeout_s=0.3
-)
+LIMITS = EngineLimits(connections_max=2, connections_per_address_max=1, body_bytes_max=1_000)
 
 
 class Place:
@@ -166,6 +165,7 @@ async def test_a_drain_cuts_what_does_not_end(place: Place, caplog: pytest.LogCa
     connection = await place.open()
     in_flight = asyncio.create_task(ask(connection, "/wait/one"))
     await until(lambda: place.begun)
+    place.engine.limits = replace(LIMITS, drain_timeout_s=0.3)
     assert await place.engine.drain() == 1
     with pytest.raises(Lost):
         await in_flight

@@ -247,11 +247,12 @@ async def test_a_request_without_an_answer_is_never_sent_again(tmp_path: Path, s
 async def test_an_answer_that_does_not_come_in_time_is_unknown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(forwarding, "ANSWER_TIMEOUT_S", 0.05)
     async with leading(tmp_path) as leader:
         leader.gate = asyncio.Event()
         forwarder = leader.forwarder()
-        assert await refused(forwarder.answer(request_of())) == (503, "outcome_unknown")
+        with monkeypatch.context() as patched:
+            patched.setattr(forwarding, "ANSWER_TIMEOUT_S", 0.05)
+            assert await refused(forwarder.answer(request_of())) == (503, "outcome_unknown")
         # The answer that comes late is nobody's.
         leader.gate.set()
         leader.answer = Response.json({"next": True})

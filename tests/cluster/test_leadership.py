@@ -296,10 +296,10 @@ async def test_proof_is_newer_than_the_request() -> None:
     desk = Desk()
     await desk.lead()
     since_s = desk.store.confirmed_s
-    assert await desk.leadership.confirmed(since_s - 1.0, 1.0)
+    assert await desk.leadership.confirmed(since_s - 1.0, 30.0)
     assert desk.store.renewals == 0
     desk.clock.advance(0.01)
-    assert await desk.leadership.confirmed(since_s, 1.0)
+    assert await desk.leadership.confirmed(since_s, 30.0)
     assert desk.store.renewals == 1
 
 
@@ -308,7 +308,7 @@ async def test_one_proof_serves_all_who_wait() -> None:
     await desk.lead()
     since_s = desk.clock.elapsed_s()
     desk.clock.advance(0.01)
-    proofs = await asyncio.gather(*(desk.leadership.confirmed(since_s, 1.0) for _ in range(100)))
+    proofs = await asyncio.gather(*(desk.leadership.confirmed(since_s, 30.0) for _ in range(100)))
     assert all(proofs)
     assert desk.store.renewals == 1
 

@@ -163,11 +163,12 @@ async def test_another_secret_opens_nothing(port: Port) -> None:
 async def test_a_stranger_gets_nothing_but_the_end(
     port: Port, said: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(listening, "HANDSHAKE_TIMEOUT_S", 0.2)
-    reader, writer = await port.open()
-    writer.write(said)
-    answered = await rest(reader)
-    writer.close()
+    with monkeypatch.context() as patched:
+        patched.setattr(listening, "HANDSHAKE_TIMEOUT_S", 0.2)
+        reader, writer = await port.open()
+        writer.write(said)
+        answered = await rest(reader)
+        writer.close()
     # An alert of TLS at most (RFC 8446 §6).
     assert answered == b"" or (answered[0] == 21 and len(answered) < 10)
     assert await port.is_served()
