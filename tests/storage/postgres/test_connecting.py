@@ -15,6 +15,7 @@ from openred_central.storage.store import PassingError, StoreError
 from tests.support.postgres import Bench, PgServer
 from tests.support.postgres_store import access, leading
 from tests.support.records import batch, record, records_of
+from tests.support.running import until
 
 
 @contextmanager
@@ -59,9 +60,10 @@ def connections_to(listener: socket.socket) -> int:
 
 
 def disconnect(server: PgServer, url: str) -> None:
-    """End all connections to a database."""
-    name = url.rpartition("/")[2]
-    server.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
+    """End all connections to a database, and wait until they have ended."""
+    sessions = f"FROM pg_stat_activity WHERE datname = '{url.rpartition('/')[2]}'"
+    server.execute(f"SELECT pg_terminate_backend(pid) {sessions}")
+    until(lambda: server.execute(f"SELECT count(*) {sessions}") == "0", "the connections to end")
 
 
 def hosts(url: str, *ports: int) -> str:

@@ -130,6 +130,8 @@ def test_a_revocation_whose_answer_was_lost_is_stored(case: Case, landed: bool) 
     pending = case.begin(lambda store: store.save_revocations({"token": 1.5}))
     if landed:
         until(lambda: case.execute("SELECT count(*) FROM openred.revocation") == "1", "the revocation")
+    else:
+        until(lambda: case.proxy.holds(b"token"), "the statement to be on its way")
     case.proxy.cut()
     case.proxy.restore()
     pending.result(30)
@@ -211,6 +213,8 @@ class TestSynchronousStandby:
         with case_on(server, url) as made:
             server.configure("synchronous_standby_names", "nobody")
             until(lambda: server.execute("SHOW synchronous_standby_names") == "nobody", "the setting")
+            # Commits wait as soon as the checkpointer has read it, too, as it does before a checkpoint.
+            server.execute("CHECKPOINT")
             yield made
         server.end()
 

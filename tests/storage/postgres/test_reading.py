@@ -13,6 +13,7 @@ from openred_central.storage.store import DamageError, StoreError
 from tests.support.postgres import PgServer
 from tests.support.postgres_store import leading
 from tests.support.records import VITALS, batch, page, pages_of, record, records_of, tombstone
+from tests.support.running import until
 
 
 def test_a_reading_shows_one_moment(database_url: str) -> None:
@@ -69,14 +70,16 @@ def test_two_loads_may_take_turns(database_url: str) -> None:
 
 def test_a_load_that_is_given_up_leaves_nothing_open(postgres: PgServer, database_url: str) -> None:
     name = database_url.rpartition("/")[2]
+    count = f"SELECT count(*) FROM pg_stat_activity WHERE datname = '{name}'"
     with leading(database_url) as store:
         store.commit(batch(*(record(slot) for slot in range(5))))
-        before = postgres.execute(f"SELECT count(*) FROM pg_stat_activity WHERE datname = '{name}'")
+        # The connection of the start may take a while to end.
+        until(lambda: postgres.execute(count) == "2", "the connections to watch and to write alone")
         loading = store.load_columns(1)
         next(loading)
+        assert postgres.execute(count) == "3"
         loading.close()  # type: ignore[attr-defined]
-        after = postgres.execute(f"SELECT count(*) FROM pg_stat_activity WHERE datname = '{name}'")
-        assert after == before
+        until(lambda: postgres.execute(count) == "2", "the connection of the load to end")
 
 
 def test_a_damaged_page_is_told_by_its_number(postgres: PgServer, database_url: str) -> None:
