@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -53,11 +54,17 @@ def test_the_server_serves_without_standard_descriptors(start: Start, tmp_path: 
     path = tmp_path / "s"
     command = (sys.executable, "-c", WITHOUT_DESCRIPTORS, sys.executable, "-m", "openred_central")
     server = start("--unix-socket", str(path), ready=False, command=command)
-    until(path.is_socket, "the server to listen")
+    until(lambda: accepts(path), "the server to listen")
     with Client(path) as client:
         assert client.register("alice").status == 201
     server.stop()
     assert server.log == ""
+
+
+def accepts(path: Path) -> bool:
+    """Return whether somebody listens at a socket; it is there a moment before."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        return connection.connect_ex(str(path)) == 0
 
 
 def test_the_server_writes_nowhere_but_beside_its_database(start: Start, tmp_path: Path) -> None:
