@@ -91,7 +91,9 @@ class Writer(threading.Thread):
 
 
 def acknowledged_enough(writers: list[Writer]) -> bool:
-    return sum(len(writer.registered) for writer in writers) >= ACKNOWLEDGED_MIN
+    """Return whether each of `writers` has some, and all together have enough."""
+    counts = [len(writer.registered) for writer in writers]
+    return all(counts) and sum(counts) >= ACKNOWLEDGED_MIN
 
 
 def verified_digest(database: Path) -> str:
