@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,19 @@ from openred_central.exit_codes import ExitCode
 from openred_central.security.signing import PrivateKey, rotation_headers
 from openred_central.server.crew import ENDED_MAX, SILENT_S_MAX
 from tests.conftest import SOAK
-from tests.support.running import WAIT_S_MAX, Client, Server, Start, allow_descriptors, proof, run, until
+from tests.support.running import (
+    ROOT,
+    WAIT_S_MAX,
+    Client,
+    Server,
+    Start,
+    allow_descriptors,
+    proof,
+    run,
+    until,
+)
 from tests.support.signing import wait_for_the_next_second
+from tests.support.waiting import until as until_async
 from tests.support.workers import (
     client_of,
     kill_worker,
@@ -152,6 +164,13 @@ def more_changes(changers: list[Changer]) -> None:
 def expect_kept(server: Server, changers: list[Changer]) -> None:
     """Ask each worker for all that was acknowledged."""
     with one_client_each(server) as clients:
+
+        def digests() -> set[str]:
+            stats = [client.ask("GET", "/stats").document for client in clients.values()]
+            return {each["directory"]["digest"] for each in stats}
+
+        # The last changes may still be on their way to the other worker.
+        until(lambda: len(digests()) == 1, "all workers to have the same")
         for client in clients.values():
             for changer in changers:
                 for node_id, key in list(changer.keys.items()):
@@ -163,8 +182,6 @@ def expect_kept(server: Server, changers: list[Changer]) -> None:
                         "leave": ((200, "coma"),),
                         "forget": ((410, None), (404, None)),
                     }[mode]
-        digests = {client.ask("GET", "/stats").document["directory"]["digest"] for client in clients.values()}
-        assert len(digests) == 1
     # No copy of the directory ever differed from that of the owner.
     assert " error " not in server.log.replace("said nothing", ""), server.log
 
@@ -248,10 +265,15 @@ class Beating(threading.Thread):
 
     def run(self) -> None:
         with ExitStack() as stack:
-            for node_id, client in self._clients.items():
-                threading.Thread(target=self._beat, args=(stack, node_id, client), daemon=True).start()
-            self.ending.wait()
-            time.sleep(2 * self._pause_s)
+            nodes = [
+                threading.Thread(target=self._beat, args=(stack, *each), daemon=True)
+                for each in self._clients.items()
+            ]
+            for node in nodes:
+                node.start()
+            # Each waits for its last answer before its connection is closed.
+            for node in nodes:
+                node.join()
 
     def _beat(self, stack: ExitStack, node_id: str, client: Client) -> None:
         while not self.ending.wait(self._pause_s):
@@ -279,7 +301,8 @@ def beating(server: Server, per_worker: int, pause_s: float) -> Iterator[dict[st
             yield heard_by
         finally:
             beats.ending.set()
-            beats.join(WAIT_S_MAX)
+            beats.join(2 * WAIT_S_MAX)
+            assert not beats.is_alive()
             assert set(beats.statuses) == {200}, beats.statuses
 
 
@@ -293,13 +316,14 @@ QUICK = ("--mass-silence-share", "1", "--all-silent-s", "0", "--log-level", "deb
 
 
 def test_no_node_that_beats_changes_its_state_while_a_worker_is_slow(start: Start) -> None:
-    server = start(*TWO, *QUICK, "--heartbeat-tolerance-s", "2", "--flush-interval-s", "0.2")
+    # The tests' own process may stand still, too, and its nodes with it.
+    server = start(*TWO, *QUICK, "--heartbeat-tolerance-s", "5", "--flush-interval-s", "0.2")
     with beating(server, 4, 0.3) as heard_by:
         with Client(server.address) as client:
             client.register("silent")
         for process_id in list(set(heard_by.values()))[: 2 if SOAK else 1]:
             with stopped(process_id):
-                time.sleep(3.0)
+                time.sleep(6.0)
             time.sleep(0.5)
         # Nodes that are silent do change theirs.
         until(lambda: "silent" in changed_states(server), "the silent node to be late")
@@ -326,9 +350,11 @@ def test_a_worker_that_hangs_is_replaced_and_ages_nobody_meanwhile(start: Start)
 def test_deadlines_wait_for_a_worker_that_hangs(start: Start) -> None:
     """Signs of life that a worker heard and did not tell yet still count."""
     server = start(*TWO, *QUICK, "--heartbeat-tolerance-s", "2", "--flush-interval-s", "0.2")
-    with Client(server.address) as client:
-        client.register("silent")
-        with stopped(processes(server)[0]):
+    hanging, other = processes(server)[0], processes(server)[1]
+    with client_of(other, server) as client:
+        # It hangs before the time of the node begins, however long that takes.
+        with stopped(hanging):
+            assert client.register("silent").status == 201
             for _ in while_s(5.0):
                 assert not changed_states(server)
                 time.sleep(0.1)
@@ -336,13 +362,18 @@ def test_deadlines_wait_for_a_worker_that_hangs(start: Start) -> None:
 
 
 async def flood(
-    address: tuple[str, int], connections: int, count: int, request: Callable[[int], bytes]
+    address: tuple[str, int],
+    connections: int,
+    count: int,
+    request: Callable[[int], bytes],
+    statuses: Counter[int] | None = None,
 ) -> Counter[int]:
-    """Send so many requests over many connections; return how often each status came back.
+    """Send so many requests over many connections; count in `statuses`, and return, what came back.
 
     Each 503 has to say when to try again.
     """
-    numbers, statuses = iter(range(count)), Counter[int]()
+    statuses = Counter() if statuses is None else statuses
+    numbers = iter(range(count))
 
     async def one() -> None:
         reader, writer = await asyncio.open_connection(*address)
@@ -378,23 +409,28 @@ async def test_changes_while_the_owner_stands_still_wait_in_bounds(start: Start)
     allow_descriptors(FLOOD_CONNECTIONS + 200)
     server = start(*TWO, "--connections-per-address-max", str(2 * FLOOD_CONNECTIONS))
     before = {process_id: resident_bytes(process_id) for process_id in processes(server).values()}
-    with stopped(server.process.pid):
-        flooding = asyncio.create_task(flood(server.address, FLOOD_CONNECTIONS, FLOOD_CHANGES, registration))
-        await asyncio.sleep(3.0)
-    statuses = await flooding
-    # No more than these waited; all others were told at once to come again, as no change was begun.
+    # No more than these wait; all others are told at once to come again, as no change was begun.
     waited_max = 2 * (PLACES + WAITING_MAX)
-    assert 0 < statuses[201] <= FLOOD_CHANGES - (FLOOD_CONNECTIONS - waited_max)
-    assert statuses[503] >= FLOOD_CONNECTIONS - waited_max
+    statuses = Counter[int]()
+    with stopped(server.process.pid):
+        flooding = asyncio.create_task(
+            flood(server.address, FLOOD_CONNECTIONS, FLOOD_CHANGES, registration, statuses)
+        )
+        await until_async(lambda: statuses[503] >= FLOOD_CHANGES - waited_max)
+    await flooding
     assert set(statuses) == {201, 503}
     after = {process_id: resident_bytes(process_id) for process_id in processes(server).values()}
     assert after.keys() == before.keys()
     assert all(after[process_id] - before[process_id] < GROWTH_BYTES_MAX for process_id in before)
     with one_client_each(server) as clients:
-        for number, client in enumerate(clients.values()):
-            stats = client.ask("GET", "/stats").document
-            assert stats["directory"]["nodes"] == statuses[201] + number
+        for number, client in enumerate(clients.values(), 1):
             assert client.register(f"after-{number}").status == 201
+            for each in clients.values():
+                until(partial(shows, each, statuses[201] + number), "all that was acknowledged")
+
+
+def shows(client: Client, nodes: int) -> bool:
+    return bool(client.ask("GET", "/stats").document["directory"]["nodes"] == nodes)
 
 
 async def test_strangers_cost_the_owner_no_more_than_places(start: Start) -> None:
@@ -452,12 +488,20 @@ def test_changes_at_a_worker_that_serves_do_not_wait_for_others_that_load(
     server.wait_ready()
 
 
-def test_a_server_that_is_stopped_while_workers_load_never_says_that_it_is_ready(start: Start) -> None:
-    server = start(*TWO, ready=False)
-    until(lambda: len(processes(server)) == 2, "two workers")
-    with stopped(processes(server)[1]):
-        until(lambda: "worker 0 serves" in server.log, "a worker that serves")
-        server.send_signal(signal.SIGTERM)
-        until(lambda: "stopping" in server.log, "the stop")
+# Python runs it at each start: the worker 1 halts before it loads.
+HALTS = """
+import os, signal, sys
+if sys.orig_argv[3:5] == ["worker", "1"]:
+    os.kill(os.getpid(), signal.SIGSTOP)
+"""
+
+
+def test_a_server_that_is_stopped_while_workers_load_never_says_that_it_is_ready(
+    start: Start, tmp_path: Path
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(HALTS)
+    server = start(*TWO, ready=False, PYTHONPATH=f"{tmp_path}{os.pathsep}{ROOT}")
+    until(lambda: "worker 0 serves" in server.log, "a worker that serves")
+    server.send_signal(signal.SIGTERM)
     assert server.wait() == ExitCode.DONE
     assert " ready: " not in server.log
