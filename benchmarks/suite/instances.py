@@ -217,10 +217,14 @@ class Heartbeats(threading.Thread):
 
 
 class Relay:
-    """Connections to `port` come to `target_port`, each byte `delay_s` later, on a loop in a thread."""
+    """Connections to `port` come to `target_port`, each byte `delay_s` later, on a loop in a thread.
+
+    `taken_bytes` counts what it took from both sides: a later delay does not hold for that.
+    """
 
     def __init__(self, target_port: int) -> None:
         self.port, self.delay_s = free_port(), 0.0
+        self.taken_bytes = 0
         self._target_port = target_port
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
@@ -273,3 +277,4 @@ class Relay:
             except OSError:
                 piece = b""
             pieces.put_nowait((self._loop.time() + self.delay_s, piece))
+            self.taken_bytes += len(piece)

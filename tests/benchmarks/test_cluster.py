@@ -17,6 +17,7 @@ from benchmarks.suite.databases import Databases
 from benchmarks.suite.instances import Heartbeats, Relay, status, times_s
 from benchmarks.suite.samples import QUICK, Bench, Samples
 from benchmarks.suite.servers import Site, free_port
+from tests.support import waiting
 from tests.support.running import until
 
 LOG = """\
@@ -123,7 +124,7 @@ def test_bytes_of_a_slow_link_keep_their_order_when_the_delay_ends() -> None:
             relay.delay_s = 0.1
             began_s = asyncio.get_running_loop().time()
             writer.write(b"slow ")
-            await asyncio.sleep(0.02)
+            await waiting.until(lambda: relay.taken_bytes)
             relay.delay_s = 0.0
             writer.write(b"fast")
             writer.write_eof()
