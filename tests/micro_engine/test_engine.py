@@ -266,6 +266,13 @@ class Watched:
     def cut(self) -> None: ...
 
 
+@pytest.fixture
+def no_ticks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no engine that starts from now on tick by itself."""
+    monkeypatch.setattr("openred_central.micro_engine.engine.TICK_S", 3_600.0)
+
+
+@pytest.mark.usefixtures("no_ticks")
 async def test_each_connection_is_checked_once_a_tick(served: Served) -> None:
     shared = served.engine.shared
     watched = [Watched() for _ in range(2 * SWEEP_CONNECTIONS_MAX + 1)]
