@@ -70,7 +70,19 @@ def postgres(postgres_bench: Bench) -> PgServer:
 
 
 @pytest.fixture
-def database_url(postgres: PgServer) -> Iterator[str]:
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let stores of this process wait longer for PostgreSQL than those of a server do."""
+    from openred_central.storage.postgres import connecting, store, writing  # noqa: PLC0415
+    from tests.support.postgres_store import PATIENCE_S  # noqa: PLC0415
+
+    monkeypatch.setattr(connecting, "HOST_TIMEOUT_S", PATIENCE_S)
+    for module in (store, writing):
+        monkeypatch.setattr(module, "RENEW_TIMEOUT_S", PATIENCE_S)
+    monkeypatch.setattr(writing, "WRITE_TIMEOUT_S", PATIENCE_S)
+
+
+@pytest.fixture
+def database_url(postgres: PgServer, patience: None) -> Iterator[str]:
     """Yield the URL of a new database on the shared server."""
     url = postgres.create_database()
     yield url

@@ -13,11 +13,12 @@ from contextlib import asynccontextmanager, suppress
 from openred_central.clock import SYSTEM_CLOCK
 from openred_central.cluster.leadership import Leadership
 from openred_central.cluster.lease import Role, lease_times
+from openred_central.storage.postgres import connecting
 from openred_central.storage.postgres.access import Timing
 from openred_central.storage.postgres.leasing import Fenced
 from openred_central.storage.postgres.store import PostgresStore
 from openred_central.storage.store import StoreError
-from tests.support.postgres_store import access
+from tests.support.postgres_store import PATIENCE_S, access
 from tests.support.records import batch, record
 from tests.support.waiting import until
 
@@ -120,4 +121,5 @@ async def work(url: str, name: str) -> None:
 
 
 if __name__ == "__main__":
+    connecting.HOST_TIMEOUT_S = PATIENCE_S
     asyncio.run(work(*sys.argv[1:3]))

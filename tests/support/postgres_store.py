@@ -11,6 +11,9 @@ from typing import Any
 from openred_central.storage.postgres.access import Access
 from openred_central.storage.postgres.store import PostgresStore
 
+# A machine that has much else to do may keep a store waiting for so long.
+PATIENCE_S = 30.0
+
 
 class PlainSealer:
     """Secrets that are only marked, so that a test sees what was sealed for what."""
