@@ -14,7 +14,8 @@ from tests.support.instances import Cluster, Instance, MakeCluster, clusters_in
 from tests.support.postgres import PgServer
 from tests.support.running import Client, until
 
-TOLERANCE_S = 2.0
+# A client may stand still for two seconds on a busy machine, and its node is silent meanwhile.
+TOLERANCE_S = 3.5
 DWELL_S = 0.4
 # Much longer than a follower takes to be missing.
 WAIT_S = 60.0
