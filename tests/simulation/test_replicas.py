@@ -451,6 +451,7 @@ def test_a_leader_and_its_followers_agree_whatever_happens(seed: int) -> None:
 
 def test_without_the_horizon_nodes_move_on_that_were_heard(seed: int) -> None:
     chance = random.Random(f"{seed} no horizon")
-    seeds = [chance.randrange(1 << 32) for _ in range(20)]
+    # One world in four shows it: a hundred that do not are a fault. The first one that does is the last.
+    seeds = [chance.randrange(1 << 32) for _ in range(100)]
     with pytest.raises(AssertionError, match="was heard"):
         deque((run(each, through_horizon=False) for each in seeds), maxlen=0)
