@@ -163,6 +163,7 @@ class Desk {
       return;
     }
     this.shown = node_id;
+    const focused = [...card.querySelectorAll("button")].indexOf(document.activeElement);
     card.replaceChildren(
       element("div", { class: "first" }, element("h3", { id: "answer-title" }, told.node_id), badge(told.state), element("span", { class: "hint" }, marksOf(told))),
       element("p", { class: "why" }, `${told.explain.why} ${outlook(told)}`),
@@ -172,6 +173,8 @@ class Desk {
     );
     card.hidden = false;
     if (asked) card.focus();
+    // A person who acts by keys goes on where they were.
+    else if (focused >= 0) card.querySelectorAll("button")[focused]?.focus();
   }
 
   buttons({ node_id, held, public_key_fingerprint }) {

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests.support.running import Client, Server, Start
+from tests.support.running import Client, Server, Start, until
 
 from .browser import FOCUSED, Visit, assert_asked_alone, serious, visit_at
 
@@ -90,10 +90,12 @@ def test_an_operator_finds_a_node_and_acts_by_keys_alone(office: Office) -> None
     visit.until(f"{FOCUSED} === 'answer'")
     assert "It gave a sign of life within the tolerance." in page.inner_text("#answer")
     assert "127.0.0.1" in page.inner_text("#answer") or "192.0.2.1" in page.inner_text("#answer")
-    for verb, held in (("Hold", True), ("Release", False)):
+    for verb, held, instead in (("Hold", True, "Release"), ("Release", False, "Hold")):
         press(visit, verb)
         visit.until(f"document.querySelector('#done').textContent.includes('{verb.lower()} node-1:')")
         assert office.node("node-1").document["held"] is held
+        # The focus stays where it was, on what has come there.
+        visit.until(f"document.activeElement.textContent === '{instead}'")
     press(visit, "Purge …")
     visit.until("document.querySelector('#confirm').open")
     # The harmless answer has the focus.
@@ -106,7 +108,9 @@ def test_an_operator_finds_a_node_and_acts_by_keys_alone(office: Office) -> None
     page.keyboard.press("Enter")
     visit.until("document.querySelector('#done').textContent.includes('purge node-1: purged')")
     assert office.node("node-1").status in (404, 410)
-    assert [line for line in office.audited() if 'purge node "node-1": 200' in line]
+    until(
+        lambda: any('purge node "node-1": 200' in line for line in office.audited()), "the log to tell of it"
+    )
 
 
 def press(visit: Visit, name: str) -> None:
