@@ -127,13 +127,16 @@ def test_haproxy_balances_by_the_address_of_the_client_and_tells_it(start: Start
         for client in CLIENTS:
             assert ask(address, client, "/nodes/a", "/nodes/b") == [404, 404]
             assert ask(address, client, "/nodes/c") == [404]
-        served = [clients_of(server) for server in servers]
+
+        def served() -> list[set[str]]:
+            return [clients_of(server) for server in servers]
+
+        until(lambda: set().union(*served()) == set(CLIENTS), "the logs to tell of all")
         # Both have some, and nobody came to both.
-        assert all(served)
-        assert served[0] | served[1] == set(CLIENTS)
-        assert served[0] & served[1] == set()
+        assert all(served())
+        assert set.intersection(*served()) == set()
         # Those of an instance that stops go to the other one.
         servers[0].stop()
         for client in CLIENTS:
             until(lambda client=client: ask(address, client, "/nodes/d") == [404], "the other instance")
-        assert clients_of(servers[1]) == set(CLIENTS)
+        until(lambda: clients_of(servers[1]) == set(CLIENTS), "the log to tell of all")
