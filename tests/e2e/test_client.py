@@ -36,6 +36,7 @@ from openred_central.security.refusals import VerificationError
 from openred_central.security.signing import PrivateKey
 from openred_central.security.tokens.tokens import verify_token
 from tests.support.running import Server, Start
+from tests.support.serving import lasting_port
 
 
 class WrongClock:
@@ -199,7 +200,8 @@ async def test_two_nodes_find_each_other(start: Start) -> None:
 
 
 async def test_a_restart_of_the_directory_costs_a_signature(start: Start) -> None:
-    server = start()
+    port = str(lasting_port())
+    server = start("--port", port)
     key = PrivateKey.generate_ed25519()
     clock = SystemClock()
 
@@ -215,7 +217,7 @@ async def test_a_restart_of_the_directory_costs_a_signature(start: Start) -> Non
         server.stop()
         with pytest.raises(ConnectionFailed, match="connection refused: is the server running on http:"):
             await alice.heartbeat()
-        start("--port", str(server.address[1]))
+        start("--port", port)
         proofs = await send_heartbeat(alice, connections)
         # Twice where the directory's first second was not over.
         assert proofs[0] == "session"

@@ -16,6 +16,7 @@ from pathlib import Path
 from openred_central.exit_codes import ExitCode
 from tests.support.records import alter
 from tests.support.running import WAIT_S_MAX, Client, Server, Start, run, until
+from tests.support.serving import lasting_port
 
 # Puts its own process id where the service manager would, then becomes the server.
 AS_THE_SERVICE_MANAGER = (
@@ -401,8 +402,7 @@ def test_a_stop_under_load_keeps_all_accepted_requests(start: Start) -> None:
 
 
 def test_health_asks_a_server_where_its_flags_say(start: Start) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+    port = lasting_port()
     server = start("--port", str(port))
     asked = run("health", "--live", "--process", str(server.process.pid))
     assert (asked.returncode, asked.stdout) == (0, f"http://127.0.0.1:{port} is live\n")

@@ -35,6 +35,7 @@ from tests.support.running import (
     run,
     until,
 )
+from tests.support.serving import lasting_port
 from tests.support.signing import wait_for_the_next_second
 from tests.support.waiting import until as until_async
 from tests.support.workers import (
@@ -227,10 +228,9 @@ def test_kills_of_workers_lose_nothing(start: Start, tmp_path: Path) -> None:
 
 def test_kills_of_the_owner_lose_nothing_and_free_the_port(start: Start, tmp_path: Path) -> None:
     everybody: list[Changer] = []
-    port = "0"
+    port = str(lasting_port())
     for kill in range(KILLS_OF_OWNERS):
         server = start(*TWO, "--port", port)
-        port = str(server.address[1])
         workers = list(processes(server).values())
         with changing(server, f"kill-{kill}") as changers:
             everybody += changers
