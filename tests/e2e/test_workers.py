@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from datetime import datetime, timedelta
+from functools import partial
+from itertools import pairwise
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -33,6 +35,8 @@ SEEN_S_MAX = 10.0
 # Answers that tell of time are compared if they were given within so long.
 TOGETHER_S_MAX = 1.0
 LOAD_S = 5.0
+# Workers hear of each other twice a second.
+FIGURES_LATE_S = 2.0
 # Two workers may both give the last place at one instant; these connections come one after the other.
 PLACES = 40
 
@@ -459,19 +463,28 @@ def test_the_dashboard_counts_the_heartbeats_of_all_workers(start: Start) -> Non
         streams = [Stream(server, pid, stack) for pid in processes(server).values()]
         for client in clients:
             client.register(f"node-{client.port}")
-        before = [stream.until("figures", 1)[-1].document for stream in streams]
-        assert before[0].keys() == before[1].keys()
+        began = [stream.until("figures", 1)[-1].document for stream in streams]
+        assert began[0].keys() == began[1].keys()
         sent = 0
         for _ in while_s(LOAD_S):
             for client in clients:
                 assert client.ask("POST", f"/heartbeat/node-{clients[0].port}").status == 200
             sent += len(clients)
-        rates = [
-            sum(each.document["heartbeats_per_s"] or 0 for each in stream.until("figures", int(LOAD_S) + 2))
-            for stream in streams
-        ]
-        # The rates of each second add up to all heartbeats, as each worker heard half of them.
-        assert all(0.75 * sent < rate < 1.25 * sent for rate in rates), (sent, rates)
+        ended_s = time.time()
+        counts = [heartbeats(stream, ended_s + FIGURES_LATE_S) for stream in streams]
+        # The rates over their times add up to all heartbeats, as each worker heard half of them.
+        assert all(0.75 * sent < count < 1.25 * sent for count in counts), (sent, counts)
+
+
+def heartbeats(stream: Stream, ends_s: float) -> float:
+    """Return how many heartbeats the figures of a stream tell of, those of `ends_s` included."""
+    figures = stream.until("figures", 1)
+    while datetime.fromisoformat(figures[-1].document["time"]).timestamp() < ends_s:
+        figures = stream.until("figures", len(figures) + 1)
+    return sum(
+        (now["heartbeats_per_s"] or 0) * (now["uptime_s"] - before["uptime_s"])
+        for before, now in pairwise(each.document for each in figures)
+    )
 
 
 REGISTRATION = {"node_id": "alice", "address": "192.0.2.1", "port": 1, "public_key": "key"}
@@ -523,16 +536,22 @@ def test_a_revival_is_seen_at_once(start: Start) -> None:
     server = start(*TWO, "--heartbeat-tolerance-s", "1", "--tick-s", "0.1", "--flush-interval-s", "1")
     with two(server) as (here, there):
         here.register("sleeper")
-
-        def state() -> str:
-            shown: str = here.ask("GET", "/nodes/sleeper").document["state"]
-            return shown
-
-        for client in (here, there):
-            until(lambda: state() != "active", "the node to be late")
+        for number, client in enumerate((here, there)):
+            until(partial(is_late_after, client, number), "the node to be late")
             revived = client.ask("POST", "/heartbeat/sleeper")
             assert revived.document["current_state"] == "active"
-            assert client.ask("GET", "/nodes/sleeper").document["state"] == "active"
+            # By now it may be late again.
+            assert revivals(client.ask("GET", "/nodes/sleeper").document) == number + 1
+
+
+def is_late_after(client: Client, number: int) -> bool:
+    """Return whether a worker shows the sleeper late, and revived so often before."""
+    node = client.ask("GET", "/nodes/sleeper").document
+    return node["state"] != "active" and revivals(node) == number
+
+
+def revivals(node: dict[str, Any]) -> int:
+    return [entry["reason"] for entry in node["explain"]["history"]].count("sign_of_life")
 
 
 def test_connections_that_workers_cut_are_counted(start: Start) -> None:
