@@ -25,7 +25,7 @@ import pytest
 from tests.support.running import WAIT_S_MAX, Client, Server, Start, answers, proof, until
 from tests.support.signing import Node, wait_for_the_next_second
 from tests.support.sse import Event, read_events
-from tests.support.workers import client_of, kill_worker, one_client_each, processes, while_s
+from tests.support.workers import client_of, found, kill_worker, one_client_each, processes, while_s
 from tests.support.world import Reply
 
 TWO = ("--workers", "2")
@@ -58,17 +58,6 @@ def scrape(operator: Client) -> dict[str, float]:
     _, _, content = operator.fetch("GET", "/metrics")
     lines = (line.rpartition(" ") for line in content.decode().splitlines() if not line.startswith("#"))
     return {name: float(value) for name, _, value in lines}
-
-
-def found(client: Client, target: str, seq: str) -> Reply:
-    """Return an answer that knows the commit `seq`; a worker that is behind asks to try again."""
-
-    def answer() -> Reply | None:
-        reply = client.ask("GET", target, OpenRed_Seq=seq)
-        return None if reply.status == 503 and reply.document["error"] == "behind" else reply
-
-    reply: Reply = until(answer, f"the commit {seq}")
-    return reply
 
 
 @pytest.mark.parametrize("database", ["nodes.db", "memory:"])

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.support.running import Client, Server, until
+from tests.support.world import Reply
 
 # The system spreads connections by chance: so many bring at least one to each of two workers.
 TRIES_MAX = 200
@@ -73,6 +74,17 @@ def client_of(process_id: int, server: Server) -> Iterator[Client]:
                 yield client
                 return
     raise AssertionError(f"no connection came to the worker {process_id}")
+
+
+def found(client: Client, target: str, seq: str) -> Reply:
+    """Return an answer that knows the commit `seq`; a worker that is behind asks to try again."""
+
+    def answer() -> Reply | None:
+        reply = client.ask("GET", target, OpenRed_Seq=seq)
+        return None if reply.status == 503 and reply.document["error"] == "behind" else reply
+
+    reply: Reply = until(answer, f"the commit {seq}")
+    return reply
 
 
 def kill_worker(server: Server, number: int, *, by: signal.Signals = signal.SIGKILL) -> int:
