@@ -150,7 +150,8 @@ class Leadership:
         if self._lease.term is not None:
             return self._lease.may_change(now_s)
         # A holder that has not renewed its lease for longer does not believe in it either.
-        return row is not None and row.holder != "" and self._lease.idle_s(now_s) <= self._times.valid_s
+        is_held = row is not None and row.holder not in ("", self._lease.run)
+        return is_held and self._lease.idle_s(now_s) <= self._times.valid_s
 
     @property
     def attended_s(self) -> float:

@@ -283,6 +283,12 @@ async def test_lease_that_a_run_cannot_use_is_left_to_others_for_a_while(
     assert desk.leadership.role is Role.CATCHING_UP
 
 
+async def test_nobody_leads_while_a_lease_is_on_its_way_back() -> None:
+    desk = Desk(HELD._replace(holder="me"), may_lead=False)
+    await desk.steps(1.0)
+    assert not desk.leadership.is_led
+
+
 async def test_leader_whose_renewals_fail_sees_who_took_its_lease() -> None:
     """Even where only reading works, and no statement tells that it is fenced."""
     desk = Desk()
