@@ -104,8 +104,11 @@ def test_a_row_that_goes_back_is_found() -> None:
 
 
 def test_time_that_outruns_the_clock_is_found() -> None:
-    assert not outrun([sight(0), sight(10, attended_s=10.0)])
-    assert outrun([sight(0), sight(10, attended_s=15.0)])
+    assert not outrun([sight(0), sight(1, attended_s=1.0), sight(11, attended_s=11.0)])
+    assert outrun([sight(0), sight(1, attended_s=1.0), sight(11, attended_s=16.0)])
+    # The first row may be old.
+    assert not outrun([sight(0), sight(1, attended_s=9.0), sight(2, attended_s=10.0)])
+    assert not outrun([sight(0), sight(9)])
     assert not outrun([])
 
 

@@ -188,14 +188,17 @@ def _between(last: Sight, sight: Sight) -> Iterator[str]:
 
 
 def outrun(sights: Iterable[Sight]) -> list[str]:
-    """Judge D of time: between any two sights the attended time grew by no more than the clock.
+    """Judge D of time: the attended time grew by no more than the clock.
 
-    The row is written now and then, so a sight tells of a moment before it: only the whole is compared.
+    The row is written now and then, so the first sight tells of any moment before it. The next row was
+    written after the sight before it.
     """
     seen = list(sights)
-    if len(seen) < 2:
+    changed = (n for n, sight in enumerate(seen) if sight.attended_s != seen[0].attended_s)
+    if (first := next(changed, None)) is None:
         return []
-    grown_s, passed_s = seen[-1].attended_s - seen[0].attended_s, seen[-1].seen_s - seen[0].seen_s
+    grown_s = seen[-1].attended_s - seen[first].attended_s
+    passed_s = seen[-1].seen_s - seen[first - 1].seen_s
     return [f"{grown_s:.1f} s were attended within {passed_s:.1f} s"] if grown_s > passed_s + 2.0 else []
 
 
