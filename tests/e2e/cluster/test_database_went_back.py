@@ -73,7 +73,8 @@ def test_the_next_leader_tells_what_is_lost(cluster: MakeCluster) -> None:
     assert made.leader() is follower
     assert known(follower, "kept")
     assert not known(follower, "lost")
-    assert "1 change of nodes that were acknowledged are lost" in follower.log
+    said = "1 change of nodes that were acknowledged are lost"
+    until(lambda: said in follower.log, "the new leader to say so")
     assert operate(made, follower, "lost") == [
         "lost is not registered any more",
         "1 acknowledged changes are lost, as far as this instance knows",
