@@ -280,7 +280,7 @@ def register(place: Place, node_id: str, **fields: Any) -> dict[str, Any]:
         "public_key": f"key of {node_id}",
         **fields,
     }
-    reply = ask(place, "POST", "/register", body)
+    reply = answered(place, "POST", "/register", body)
     assert reply.status == 201, reply
     document: dict[str, Any] = reply.document
     return document
@@ -294,6 +294,17 @@ def ask(
         until(caller.connect, f"{place.name} to accept")
         reply = caller.ask(method, target, body, fields)
     assert reply is not None, f"{place.name} broke off"
+    return reply
+
+
+def answered(place: Place, method: str, target: str, body: Any = None) -> Reply:
+    """Return the answer to a request that is sent again while nobody leads: it was not begun then."""
+
+    def attempt() -> Reply | None:
+        reply = ask(place, method, target, body)
+        return None if error_of(reply) == "no_leader" else reply
+
+    reply: Reply = until(attempt, f"an answer of {place.name}")
     return reply
 
 

@@ -31,6 +31,7 @@ def test_a_silent_leader_keeps_no_request_once_another_one_leads(cluster: MakeCl
     silent.pause()
     sent = [threading.Thread(target=register, args=(f"sent-{number}",)) for number in range(3)]
     sent[0].start()
+    until(lambda: follower.ask("/health/live")[0] == 200, "the follower to have taken the first")
     # The others find it silent before they are sent.
     time.sleep(1.5 * ANSWERLESS_S_MAX)
     for thread in sent[1:]:
