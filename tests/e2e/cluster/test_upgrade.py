@@ -13,7 +13,7 @@ from tests.support.loading import Loop, running
 from tests.support.next_release import VERSION, make_next_release
 from tests.support.world import Reply
 
-from .trial import FLAGS, WRITERS, Trial, trial
+from .trial import PATIENT, WRITERS, Trial, trial
 
 
 class Reader(Loop):
@@ -63,7 +63,7 @@ def schema_version(cluster: Cluster) -> int:
 def test_a_rolling_upgrade_and_a_way_back_fail_only_what_was_under_way(
     cluster: MakeCluster, tmp_path: Path
 ) -> None:
-    made = cluster(flags=FLAGS)
+    made = cluster(flags=PATIENT)
     made.start()
     following = {"PYTHONPATH": make_next_release(tmp_path / "next")}
     names = {instance.name for instance in made.instances}
