@@ -113,8 +113,9 @@ def test_time_that_outruns_the_clock_is_found() -> None:
 
 
 def test_time_stands_while_the_clock_goes_on() -> None:
-    assert stood_s([sight(0), sight(10, attended_s=4.0)]) == 6.0
-    assert stood_s([sight(0)]) == 0.0
+    assert stood_s([sight(0), sight(1, attended_s=9.0), sight(10, attended_s=13.0)]) == 6.0
+    assert stood_s([sight(0), sight(3)]) == 3.0
+    assert stood_s([sight(0)]) == stood_s([]) == 0.0
 
 
 def test_a_heartbeat_that_was_forgotten_or_failed_is_found() -> None:

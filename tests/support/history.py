@@ -188,7 +188,19 @@ def _between(last: Sight, sight: Sight) -> Iterator[str]:
 
 
 def outrun(sights: Iterable[Sight]) -> list[str]:
-    """Judge D of time: the attended time grew by no more than the clock.
+    """Judge D of time: the attended time grew by no more than the clock."""
+    grown_s, passed_s = _spans_s(sights)
+    return [f"{grown_s:.1f} s were attended within {passed_s:.1f} s"] if grown_s > passed_s + 2.0 else []
+
+
+def stood_s(sights: Iterable[Sight]) -> float:
+    """Return for how long attended time stood still, as in all time in which nobody led."""
+    grown_s, passed_s = _spans_s(sights)
+    return max(0.0, passed_s - grown_s)
+
+
+def _spans_s(sights: Iterable[Sight]) -> tuple[float, float]:
+    """Return by how much attended time grew under watch, and how long that took.
 
     The row is written now and then, so the first sight tells of any moment before it. The next row was
     written after the sight before it.
@@ -196,18 +208,9 @@ def outrun(sights: Iterable[Sight]) -> list[str]:
     seen = list(sights)
     changed = (n for n, sight in enumerate(seen) if sight.attended_s != seen[0].attended_s)
     if (first := next(changed, None)) is None:
-        return []
+        return 0.0, seen[-1].seen_s - seen[0].seen_s if seen else 0.0
     grown_s = seen[-1].attended_s - seen[first].attended_s
-    passed_s = seen[-1].seen_s - seen[first - 1].seen_s
-    return [f"{grown_s:.1f} s were attended within {passed_s:.1f} s"] if grown_s > passed_s + 2.0 else []
-
-
-def stood_s(sights: Iterable[Sight]) -> float:
-    """Return for how long attended time stood still, as in all time in which nobody led."""
-    seen = list(sights)
-    if len(seen) < 2:
-        return 0.0
-    return max(0.0, seen[-1].seen_s - seen[0].seen_s - (seen[-1].attended_s - seen[0].attended_s))
+    return grown_s, seen[-1].seen_s - seen[first - 1].seen_s
 
 
 def unheard(history: History, last_seen: Mapping[str, float], forgiven_s: float = 0.0) -> list[str]:

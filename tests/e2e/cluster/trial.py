@@ -68,14 +68,15 @@ def trial(cluster: Cluster, *, goes_back: bool = False) -> Iterator[Trial]:
     """
     history = History()
     wait_for_the_next_second()
-    beating = {instance.name: _beating(cluster, instance) for instance in cluster.instances}
-    loops: list[Loop] = [Beater(history, instance, beating[instance.name]) for instance in cluster.instances]
-    for number in range(WRITERS):
-        turned = cluster.instances[number % len(cluster.instances) :]
-        places = turned + [place for place in cluster.instances if place not in turned]
-        loops.append(Writer(history, places, f"w{number}"))
+    # From before the load on: a follower is ahead by as long as the leader was held up.
     with Watcher(cluster) as watcher, Believers(cluster) as believers:
         made = Trial(cluster, history, watcher, believers, set())
+        beating = {instance.name: _beating(cluster, instance) for instance in cluster.instances}
+        loops: list[Loop] = [Beater(history, one, beating[one.name]) for one in cluster.instances]
+        for number in range(WRITERS):
+            turned = cluster.instances[number % len(cluster.instances) :]
+            places = turned + [place for place in cluster.instances if place not in turned]
+            loops.append(Writer(history, places, f"w{number}"))
         with running(loops):
             yield made
         # It sees how all ends.
