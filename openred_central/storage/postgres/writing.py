@@ -175,13 +175,17 @@ class Writer:
                 self.term = None
 
     async def go_on_after_rollback(self) -> None:
-        """Go on from the row as it is, with commits above all numbers known. Raises `StoreError`."""
+        """Go on from the row as it is, with commits above all numbers known.
+
+        Raises `RolledBack` where the row is no commit of this run, `Fenced`, or another `StoreError`.
+        """
         async with self._turn:
             if self.term is None or not isinstance(self.ended, RolledBack):
                 raise StoreError("nothing was rolled back under a term of this run")
             row = await look(self._link)
             found = self._judge(row)
-            if isinstance(found, Fenced):
+            if isinstance(found, Fenced) or found.common_s is None:
+                # Another run has written since the row was last looked at.
                 self.ended = found
                 raise found
             if row.term == self.term:
@@ -271,7 +275,7 @@ class Writer:
         self.ended = self._judge(row)
         return self.ended
 
-    def _judge(self, row: LeaseRow) -> StoreError:
+    def _judge(self, row: LeaseRow) -> Fenced | RolledBack:
         """Return what the row says about a run whose write it refused, or would refuse."""
         assert self.term is not None
         if row.term > self.term or (row.term == self.term and row.holder != self._run):

@@ -214,9 +214,11 @@ class TestRollback:
         self, postgres: PgServer, database_url: str
     ) -> None:
         with leading(database_url) as store:
+            tags = []
             for number in range(3):
                 store.commit(batch(record(number)))
-            self.rolled_back(postgres, store, "UPDATE openred.cluster SET seq = 1, tag = 5")
+                tags.append(store.watch().tag)
+            self.rolled_back(postgres, store, f"UPDATE openred.cluster SET seq = 1, tag = {tags[0]}")
             store.go_on_after_rollback()
             store.commit(batch(record(5)))
             row = store.watch()
@@ -227,8 +229,9 @@ class TestRollback:
     def test_the_lease_is_renewed_again(self, postgres: PgServer, database_url: str) -> None:
         with leading(database_url, timing=access().timing._replace(renew_s=0.01, shown_s=1e9)) as store:
             store.shown_s = 0.0
+            tag = store.watch().tag
             store.commit(batch(record(1)))
-            self.rolled_back(postgres, store, "UPDATE openred.cluster SET seq = 0, tag = 5")
+            self.rolled_back(postgres, store, f"UPDATE openred.cluster SET seq = 0, tag = {tag}")
             # Meanwhile the renewals have ended.
             time.sleep(0.1)
             store.go_on_after_rollback()
@@ -254,6 +257,26 @@ class TestRollback:
                 assert store.watch().seq == 3
             with pytest.raises(Fenced):
                 former.commit(batch(record(9)))
+
+    def test_a_past_in_which_a_former_leader_goes_on_is_left_to_it(
+        self, postgres: PgServer, database_url: str
+    ) -> None:
+        with leading(database_url, "former") as former:
+            former.commit(batch(record(1)))
+            before = former.watch()
+            with leading(database_url) as store:
+                self.rolled_back(
+                    postgres,
+                    store,
+                    f"UPDATE openred.cluster SET term = 1, holder = 'former', seq = 1, tag = {before.tag}",
+                )
+                former.commit(batch(record(9)))
+                after = content(postgres, database_url)
+                for attempt in (store.go_on_after_rollback, lambda: store.commit(batch(record(2)))):
+                    with pytest.raises(RolledBack) as raised:
+                        attempt()
+                    assert raised.value.common_s is None
+                assert content(postgres, database_url) == after
 
     def test_another_leader_of_the_other_past_is_not_pushed_aside(
         self, postgres: PgServer, database_url: str
