@@ -55,11 +55,17 @@ class Statement:
 
 @dataclass(slots=True)
 class Run:
-    """One run: its lease, the tag of its last commit, its clock, and a request that waits for a proof."""
+    """One run: its lease, the tag of its last commit, its clock, and a request that waits for a proof.
+
+    `own` are the tag at which its term began, and those of its commits in it. `told_s` is the highest
+    attended time that it was ever told.
+    """
 
     lease: Lease
     tag: int = 0
+    own: frozenset[int] = frozenset()
     attended_s: float = 0.0
+    told_s: float = 0.0
     clock_s: float = 0.0
     asked_s: float | None = None
     proved: bool = False
@@ -82,6 +88,7 @@ class Rules:
     fenced_by_tag: bool = True
     counted_from_sending: bool = True
     proved_by_sending: bool = True
+    looks_again: bool = True
     clocks_stopped: bool = False
     losses: int = 0
     commits: int = 0
@@ -175,8 +182,9 @@ class World:
 
     def observe(self, name: str, row: LeaseRow | None = None) -> None:
         """Let a run see the row, or what that was, and take the lease if it may."""
-        run = self.runs[name]
-        if run.lease.observe(row or self.row, run.clock_s) and run.may_send(Kind.TAKE):
+        run, row = self.runs[name], row or self.row
+        run.told_s = max(run.told_s, row.attended_s)
+        if run.lease.observe(row, run.clock_s) and run.may_send(Kind.TAKE):
             self.send(name, Kind.TAKE)
         self.judge()
 
@@ -203,6 +211,10 @@ class World:
     def lead(self, name: str) -> None:
         """Let a run take the lease and lead, without a delay."""
         self.observe(name)
+        self.finish_taking(name)
+
+    def finish_taking(self, name: str) -> None:
+        """Let the last statement of a run, which takes the lease, succeed, and let the run lead."""
         at = len(self.runs[name].statements) - 1
         self.arrive(name, at)
         self.answer(name, at)
@@ -244,11 +256,15 @@ class World:
                 return
             if statement.kind is Kind.COMMIT:
                 raise Broken(f"{name} committed after {row.tag}, and knows of {statement.tag}")
-        # An older renewal may arrive after a newer one.
-        attended_s = max(row.attended_s, statement.attended_s)
-        self.row = row._replace(renewals=row.renewals + 1, attended_s=attended_s)
+        self.row = row._replace(renewals=row.renewals + 1)
         if statement.kind is Kind.COMMIT:
-            self.row = self.row._replace(seq=row.seq + 1, tag=statement.new_tag)
+            if statement.attended_s < row.attended_s:
+                raise Broken(
+                    f"{name} lets attended time fall from {row.attended_s} to {statement.attended_s}"
+                )
+            self.row = self.row._replace(
+                seq=row.seq + 1, tag=statement.new_tag, attended_s=statement.attended_s
+            )
         elif statement.kind is Kind.GOODBYE:
             self.row = self.row._replace(holder="")
         statement.accepted = True
@@ -266,7 +282,7 @@ class World:
         elif statement.kind is Kind.TAKE:
             if statement.accepted:
                 run.lease.took(row.term, self._counted_s(run, statement))
-                self._goes_on(run, row)
+                self._begins(run, row)
         elif statement.kind is Kind.TAKE_AGAIN:
             if statement.accepted:
                 run.lease.took_again(row.term, self._counted_s(run, statement))
@@ -278,19 +294,30 @@ class World:
         elif row.term == run.lease.term:
             # A commit landed although its answer was lost, or the database went back: go on from there.
             run.tag = row.tag
+            run.own |= {row.tag}
         elif statement.term == run.lease.term:
             # The database has forgotten the whole term.
-            self.send(name, Kind.TAKE_AGAIN)
+            if (self.row if self.rules.looks_again else row).tag in run.own:
+                self.send(name, Kind.TAKE_AGAIN)
+            else:
+                run.lease.end()
         if run.lease.term is None:
             run.asked_s = None
         self.judge()
 
+    def _begins(self, run: Run, row: LeaseRow) -> None:
+        """Let a run load what the row counts, and go on from the latest time that it knows."""
+        if run.lease.term == row.term:
+            run.tag, run.own = row.tag, frozenset({row.tag})
+            run.attended_s = max(run.attended_s, run.lease.attended_s, row.attended_s)
+            if run.attended_s < run.told_s:
+                raise Broken(f"attended time falls from {run.told_s} to {run.attended_s}")
+
     def _goes_on(self, run: Run, row: LeaseRow) -> None:
         if run.lease.term == row.term:
+            if row.tag not in run.own:
+                raise Broken(f"{run.lease.run} goes on from {row.tag}, which it never saw")
             run.tag = row.tag
-            run.attended_s = max(run.attended_s, run.lease.attended_s)
-            if run.attended_s < row.attended_s:
-                raise Broken(f"attended time fell from {row.attended_s} to {run.attended_s}")
 
     def _succeeded(self, run: Run, statement: Statement) -> None:
         if statement.term != run.lease.term:
@@ -298,6 +325,7 @@ class World:
         run.lease.succeeded(statement.term, self._counted_s(run, statement))
         if statement.kind is Kind.COMMIT and run.tag == statement.tag:
             run.tag = statement.new_tag
+            run.own |= {run.tag}
         if run.asked_s is not None:
             run.proved |= statement.sent_s > run.asked_s or not self.rules.proved_by_sending
 

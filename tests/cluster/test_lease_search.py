@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 
 import pytest
 
 from openred_central.cluster.lease import Lease, LeaseTimes
+from openred_central.storage.postgres.leasing import LeaseRow
 from tests.conftest import SOAK
 
-from .lease_world import Broken, Move, Rules, World
+from .lease_world import Broken, Kind, Move, Rules, World
 
 TIMES = LeaseTimes(valid_s=1, idle_s=3, behind_s=1, differs_s=1, gap_s=2, watch_s=1, renew_s=1, shown_s=1)
 STATES_MAX = 100_000 if SOAK else 12_000
@@ -33,6 +35,14 @@ class LeadsUnproved(Lease):
     def caught_up(self, term: int) -> None:
         super().caught_up(term)
         self._valid_until_s += 10
+
+
+class Forgetful(Lease):
+    """A lease that knows no other attended time than that of the row."""
+
+    def observe(self, row: LeaseRow, now_s: float, *, behind: bool = False, differs: bool = False) -> bool:
+        self.attended_s = row.attended_s
+        return super().observe(row, now_s, behind=behind, differs=differs)
 
 
 def moves(world: World) -> Iterator[Move]:
@@ -108,6 +118,51 @@ def test_database_that_forgets_a_whole_term_has_one_leader() -> None:
     world.stand_still()
     world.lead("A")
     assert search(world, STATES_MAX) >= STATES_MAX
+
+
+def replaced_world(rules: Rules) -> World:
+    """Return a world in which B leads, and A led in the term to which the database may go back."""
+    world = led_world(TIMES, rules)
+    world.stand_still()
+    replace_leader(world)
+    return world
+
+
+def replace_leader(world: World) -> None:
+    """Let B lead, as A does nothing."""
+    while world.runs["B"].may_send(Kind.TAKE):
+        world.pass_time(1)
+        world.observe("B")
+    world.finish_taking("B")
+
+
+def test_former_leader_may_go_on_in_the_past() -> None:
+    rules = Rules(rollbacks=1, commits=2, questions=1)
+    assert search(replaced_world(rules), STATES_MAX) >= STATES_MAX
+    with pytest.raises(Broken, match="B goes on from 1, which it never saw"):
+        search(replaced_world(replace(rules, looks_again=False)), 200_000)
+
+
+def let_time_be_lost(rules: Rules) -> World:
+    """Let B see a commit of A that is lost, and lead."""
+    world = led_world(TIMES, rules)
+    world.stand_still()
+    world.pass_time(1)
+    world.send("A", Kind.COMMIT)
+    world.arrive("A", 0)
+    world.answer("A", 0)
+    world.observe("B")
+    world.roll_back()
+    replace_leader(world)
+    return world
+
+
+def test_leader_goes_on_from_the_time_that_the_database_has_lost() -> None:
+    rules = Rules(rollbacks=1, commits=1)
+    world = let_time_be_lost(rules)
+    assert world.runs["B"].attended_s == 1.0 > world.row.attended_s
+    with pytest.raises(Broken, match="attended time falls"):
+        let_time_be_lost(replace(rules, lease=Forgetful))
 
 
 @pytest.mark.parametrize(
