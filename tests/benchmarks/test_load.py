@@ -107,8 +107,8 @@ def test_real_server_is_loaded_and_reported(tmp_path: Path) -> None:
     assert ran.returncode == (1 if found["unanswered"] else 0), ran.stderr
     assert found["kinds"].keys() == {"heartbeat", "discover", "register"}
     assert (found["refused"], found["failed"], found["error"]) == (0, 0, "")
-    # The warm-up may add some; a slow machine must not take any away.
-    assert 195 <= found["answered"] + found["unanswered"] <= 225
+    # Requests due before the measured time add some, more on a slow machine, which must take none away.
+    assert 195 <= found["answered"] + found["unanswered"] < 600
     assert "heartbeat" in ran.stdout
     assert "requests/s   p50" in ran.stderr
     assert chart.read_text().startswith("<svg")
