@@ -135,24 +135,30 @@ class Analytics:
         # All counters of a run begin at zero.
         self._sums = _Sums(now, Counter(), 0, 0.0, 0)
         with suppress(*UNUSABLE):
-            return self._go_on_with(Day.of(self.open_row() or b"", forecast=self._forecast is not None))
-        return self._open(day_at(now.wall_s))
+            day = Day.of(self.open_row() or b"", forecast=self._forecast is not None)
+            self._go_on_with(day)
+            return day
+        day, _ = self._open(day_at(now.wall_s))
+        return day
 
-    def _open(self, date: str) -> Day:
-        """Open a day; one that was open before goes on."""
+    def _open(self, date: str) -> tuple[Day, Month]:
+        """Open a day and its month; one that was open before goes on."""
         with suppress(*UNUSABLE):
             day = Day.of(self.days[date], forecast=self._forecast is not None)
             day.complete = False
-            return self._go_on_with(day)
-        return self._go_on_with(Day(date, forecast=self._forecast is not None))
+            return day, self._go_on_with(day)
+        day = Day(date, forecast=self._forecast is not None)
+        return day, self._go_on_with(day)
 
-    def _go_on_with(self, day: Day) -> Day:
+    def _go_on_with(self, day: Day) -> Month:
         self._day, name = day, month_of(day.date)
-        if self._month is None or self._month.month != name:
-            self._month = Month(name)
+        month = self._month
+        if month is None or month.month != name:
+            month = Month(name)
             with suppress(*UNUSABLE):
-                self._month = Month.of(self.months[name])
-        return day
+                month = Month.of(self.months[name])
+            self._month = month
+        return month
 
     def _add_up(self, day: Day, now: Now) -> None:
         """Add to the day and its month what happened since the last time."""
@@ -188,13 +194,15 @@ class Analytics:
         day, month, date = self._day, self._month, day_at(census.now.wall_s)
         if day is None or month is None:
             return
-        day.stock = {**census.stock(), **self._quality()}
-        month.here = {name: counts for name, counts in census.by_month().items() if name <= month.month}
+        stock, cohorts = {**census.stock(), **self._quality()}, census.by_month()
+        day.stock = stock
+        month.count(cohorts)
         if day.date != date:
             day.complete = True
             self._note()
-            opened = self._open(date)
-            opened.stock = day.stock
+            day, month = self._open(date)
+            day.stock = stock
+            month.count(cohorts)
         if self._visiting is not None:
             self._nodes.kept.note(CALIBRATION, self._visiting.calibration.packed)
         self._note()

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 import zlib
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any, Final
 
 import orjson
@@ -235,6 +236,10 @@ class Month:
         month.registered = int(document["registered"])
         month.here = {str(name): [int(here), int(heard)] for name, (here, heard) in document["here"].items()}
         return month
+
+    def count(self, found: Mapping[str, list[int]]) -> None:
+        """Take what a census found, by month of registration, and leave out later ones: the clock jumped."""
+        self.here = {name: counts for name, counts in found.items() if name <= self.month}
 
     def row(self) -> bytes:
         """Return the row."""

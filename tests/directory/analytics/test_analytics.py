@@ -150,6 +150,16 @@ def test_a_restart_goes_on_with_the_day() -> None:
     assert (month["registered"], month["here"]) == (3, {"2027-01": [3, 3]})
 
 
+def test_the_census_that_ends_a_month_counts_for_the_next_one_too() -> None:
+    directory = make_directory()
+    register(directory, "a", at(0.0))
+    for day in range(20):
+        count(directory, at(day * DAY_S))
+        month = orjson.loads(directory.analytics.months[day_at(at(day * DAY_S).wall_s)[:7]])
+        assert month["here"] == {"2027-01": [1, 1]}
+    assert list(directory.analytics.months) == ["2027-01", "2027-02"]
+
+
 def test_a_crash_loses_no_more_than_a_minute() -> None:
     directory, store = make_directory(), DictStore()
     register(directory, "a", at(0.0))
