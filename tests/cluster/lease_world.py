@@ -370,7 +370,7 @@ class World:
             raise Broken("two runs proved something that was asked at one moment")
 
     def key(self) -> tuple[object, ...]:
-        """Return all that makes a difference from now on."""
+        """Return all that makes a difference from now on, but attended time, which grows without end."""
         tags: dict[int, int] = {}
         return (
             self._row_key(self.row, tags),
@@ -378,6 +378,8 @@ class World:
             self.went_back,
             *self.left.values(),
             *(self._run_key(run, tags) for run in self.runs.values()),
+            # Those that no row and no statement has are of no use any more.
+            *(frozenset(tags[tag] for tag in run.own if tag in tags) for run in self.runs.values()),
         )
 
     def _row_key(self, row: LeaseRow | None, tags: dict[int, int]) -> object:

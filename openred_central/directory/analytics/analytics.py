@@ -10,7 +10,7 @@ last minute.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Any, Final
@@ -135,30 +135,24 @@ class Analytics:
         # All counters of a run begin at zero.
         self._sums = _Sums(now, Counter(), 0, 0.0, 0)
         with suppress(*UNUSABLE):
-            day = Day.of(self.open_row() or b"", forecast=self._forecast is not None)
-            self._go_on_with(day)
-            return day
-        day, _ = self._open(day_at(now.wall_s))
-        return day
+            return self._go_on_with(Day.of(self.open_row() or b"", forecast=self._forecast is not None))
+        return self._open(day_at(now.wall_s))
 
-    def _open(self, date: str) -> tuple[Day, Month]:
-        """Open a day and its month; one that was open before goes on."""
+    def _open(self, date: str) -> Day:
+        """Open a day; one that was open before goes on."""
         with suppress(*UNUSABLE):
             day = Day.of(self.days[date], forecast=self._forecast is not None)
             day.complete = False
-            return day, self._go_on_with(day)
-        day = Day(date, forecast=self._forecast is not None)
-        return day, self._go_on_with(day)
+            return self._go_on_with(day)
+        return self._go_on_with(Day(date, forecast=self._forecast is not None))
 
-    def _go_on_with(self, day: Day) -> Month:
+    def _go_on_with(self, day: Day) -> Day:
         self._day, name = day, month_of(day.date)
-        month = self._month
-        if month is None or month.month != name:
-            month = Month(name)
+        if self._month is None or self._month.month != name:
+            self._month = Month(name)
             with suppress(*UNUSABLE):
-                month = Month.of(self.months[name])
-            self._month = month
-        return month
+                self._month = Month.of(self.months[name])
+        return day
 
     def _add_up(self, day: Day, now: Now) -> None:
         """Add to the day and its month what happened since the last time."""
@@ -191,22 +185,25 @@ class Analytics:
 
     def _end(self, census: Census) -> None:
         """Write what a census found into the row of the open day; complete that if the day has ended."""
-        day, month, date = self._day, self._month, day_at(census.now.wall_s)
-        if day is None or month is None:
+        day, date = self._day, day_at(census.now.wall_s)
+        if day is None:
             return
         stock, cohorts = {**census.stock(), **self._quality()}, census.by_month()
-        day.stock = stock
-        month.count(cohorts)
-        if day.date != date:
-            day.complete = True
-            self._note()
-            day, month = self._open(date)
-            day.stock = stock
-            month.count(cohorts)
+        day.complete = day.date != date
+        self._take(stock, cohorts)
+        if day.complete:
+            self._open(date)
+            self._take(stock, cohorts)
         if self._visiting is not None:
             self._nodes.kept.note(CALIBRATION, self._visiting.calibration.packed)
-        self._note()
         self._prune()
+
+    def _take(self, stock: dict[str, Any], cohorts: Mapping[str, list[int]]) -> None:
+        """Write what a census found into the rows of the open day and of its month."""
+        if self._day is not None and self._month is not None:
+            self._day.stock = stock
+            self._month.count(cohorts)
+            self._note()
 
     def _quality(self) -> dict[str, Any]:
         """Return how good expectations are, and how many networks are dark, as members of a row."""
